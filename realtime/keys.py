@@ -1,0 +1,59 @@
+"""Every Redis key name, in one place.
+
+The braces are Redis Cluster hash tags: all keys of one session live in one slot, so that the publishing
+script may touch them together. Work streams are sharded by session: shard = crc32(session) mod n.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names under one prefix."""
+
+    prefix: str = "emo:"
+    shards: int = 4
+
+    def shard_of(self, session_id: str) -> int:
+        """Shard that owns a session: stable over processes and languages (CRC-32)."""
+        return zlib.crc32(session_id.encode()) % self.shards
+
+    def segments(self, shard: int) -> str:
+        """Job stream of the extractors: stream of Segment and Transcript."""
+        return f"{self.prefix}work:{{segments:{shard}}}"
+
+    def inbox(self, shard: int) -> str:
+        """Inbox of the fusion: notices of the ingest and features of the workers."""
+        return f"{self.prefix}work:{{features:{shard}}}"
+
+    def dead(self, stream: str) -> str:
+        """Dead letters of a job stream."""
+        return f"{stream}:dlq"
+
+    def blob(self, session_id: str, utterance_id: str, kind: str) -> str:
+        """Media bytes of one utterance (`pcm` or `pictures`), always with a TTL."""
+        return f"{self.prefix}blob:{{{session_id}}}:{utterance_id}:{kind}"
+
+    def events(self, session_id: str) -> str:
+        """Public ordered event stream of one session."""
+        return f"{self.prefix}{{{session_id}}}:events"
+
+    def state(self, session_id: str) -> str:
+        """Hash: status, seq, room, counters of one session."""
+        return f"{self.prefix}{{{session_id}}}:state"
+
+    def done(self, session_id: str) -> str:
+        """Hash of published event ids: what makes a repeat harmless."""
+        return f"{self.prefix}{{{session_id}}}:done"
+
+    @property
+    def feed(self) -> str:
+        """All sessions' events, for firehose subscribers (at least once)."""
+        return f"{self.prefix}feed"
+
+    def room(self, room: str) -> str:
+        """The open session of a room, while there is one."""
+        return f"{self.prefix}room:{room}"

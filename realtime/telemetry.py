@@ -1,0 +1,81 @@
+"""Every instrument, named once, with its unit and buckets. No label ever names a session or a person.
+
+All of them live on `REGISTRY`, not on prometheus_client's global one: a program that embeds us keeps its
+own registry to itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+REGISTRY: Final = CollectorRegistry()
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+
+_NAMESPACE = "cmath_stream"
+_LATENCY_S = (
+    0.05,
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.8,
+    1.0,
+    1.2,
+    1.5,
+    2.0,
+    3.0,
+    5.0,
+    10.0,
+)  # marks: 0.6 and 1.2
+_STAGE_S = (0.001, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0)
+_CONNECT_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0)  # mark: 1 s
+_BATCH = (1, 2, 4, 8, 16, 32, 64)
+
+
+def _counter(name: str, what: str, *labels: str) -> Counter:
+    return Counter(name, what, labels, namespace=_NAMESPACE, registry=REGISTRY)
+
+
+def _histogram(name: str, what: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+    return Histogram(name, what, labels, namespace=_NAMESPACE, buckets=buckets, registry=REGISTRY)
+
+
+SESSIONS_ACTIVE: Final = Gauge(
+    "sessions_active", "Conversations open now.", namespace=_NAMESPACE, registry=REGISTRY
+)
+SESSIONS_TOTAL: Final = _counter("sessions_total", "Conversations closed.", "outcome")
+SESSIONS_REJECTED_TOTAL: Final = _counter("sessions_rejected_total", "WHIP offers refused.", "reason")
+SESSION_CONNECT_SECONDS: Final = _histogram(
+    "session_connect_seconds", "From the WHIP offer to a connected peer.", _CONNECT_S
+)
+FRAMES_DROPPED_TOTAL: Final = _counter(
+    "frames_dropped_total", "Media thrown away before a segment.", "kind", "reason"
+)
+CAPTIONS_TOTAL: Final = _counter("captions_total", "Caption messages received.", "outcome")
+UTTERANCES_TOTAL: Final = _counter("utterances_total", "Utterances ended.", "outcome")
+ENDPOINT_DELAY_SECONDS: Final = _histogram(
+    "endpoint_delay_seconds", "From the end of speech to the decision that it had ended.", _LATENCY_S
+)
+UTTERANCE_TO_EMOTION_SECONDS: Final = _histogram(
+    "utterance_to_emotion_seconds", "From the real end of speech to the published emotion.", _LATENCY_S
+)
+STAGE_SECONDS: Final = _histogram("stage_seconds", "Time an utterance spent in one stage.", _STAGE_S, "stage")
+BATCH_SIZE: Final = _histogram("batch_size", "Utterances in one call of a model.", _BATCH, "stage")
+REDELIVERED_TOTAL: Final = _counter("redelivered_total", "Jobs taken over from a dead consumer.", "stage")
+DLQ_TOTAL: Final = _counter("dlq_total", "Jobs given up and put among the dead letters.", "stage")
+MODALITY_MISSING_TOTAL: Final = _counter(
+    "modality_missing_total", "Utterances without one modality.", "modality", "reason"
+)
+ENGINE_INFO: Final = Info(
+    "engine", "Engine that runs the fusion model.", namespace=_NAMESPACE, registry=REGISTRY
+)  # exported as cmath_stream_engine_info; fill with .info({"engine": …, "precision": …, "device": …})
+
+
+def render() -> bytes:
+    """All instruments in Prometheus text format."""
+    return generate_latest(REGISTRY)

@@ -1,0 +1,1 @@
+"""The contract: one file a module, fakes beside them."""
