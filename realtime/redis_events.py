@@ -1,0 +1,110 @@
+"""The public side of Redis: each session's ordered event stream, and the feed of all sessions.
+
+One Lua call makes an event exactly once: it looks the id up, takes the next `seq`, appends and refreshes
+the TTLs, all in the session's hash slot. The feed lies in another slot and is written after it, at least
+once: its readers tell a repeat by `event_id`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import redis.asyncio
+from redis import exceptions
+
+from realtime.errors import BusError
+from realtime.redis_bus import MAX_BLOCK_MS, Outage, RedisConfig, is_away, patiently
+
+# The event text is spliced, not re-encoded: cjson would change numbers and the order of the keys.
+_PUBLISH = """
+local seq = redis.call('HGET', KEYS[3], ARGV[1])
+local fresh = not seq
+if fresh then
+  seq = redis.call('HINCRBY', KEYS[2], 'seq', 1)
+  redis.call('HSET', KEYS[3], ARGV[1], seq)
+  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], '*', 'event', ARGV[2] .. seq .. ARGV[3])
+end
+for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[5]) end
+return {fresh and 1 or 0, tonumber(seq)}
+"""
+
+
+class EventLog:
+    """Publishes events of sessions and reads them back for subscribers."""
+
+    def __init__(self, client: redis.asyncio.Redis, config: RedisConfig) -> None:
+        self._client = client
+        self._config = config
+        self._keys = config.keys
+        self._publish = client.register_script(_PUBLISH)
+        self._outage = Outage("events")
+
+    async def publish(self, session_id: str, event_id: str, body: str) -> int | None:
+        """Append an event once; its `seq`, or None if `event_id` had been published before.
+
+        `body` is the event's JSON without `seq`, its first key `schema`; `seq` becomes the second. Waits out
+        outages. A repeat still goes to the feed, where the first attempt may not have arrived.
+        """
+        if not body.startswith('{"schema":"') or "," not in body:
+            raise ValueError('an event begins with {"schema":"…", and has more keys')
+        schema, rest = body.split(",", 1)
+        before, after = f'{schema},"seq":', f",{rest}"
+        keys = self._session_keys(session_id)
+        limits = self._config.events_maxlen, self._config.session_ttl_s
+
+        async def append() -> tuple[bool, int]:
+            fresh, seq = await self._publish(keys=keys, args=[event_id, before, after, *limits])
+            return bool(fresh), int(seq)
+
+        fresh, seq = await patiently(append, "events")
+        fields: dict[Any, Any] = {"event": f"{before}{seq}{after}"}
+        maxlen = self._config.feed_maxlen
+        await patiently(lambda: self._client.xadd(self._keys.feed, fields, maxlen=maxlen), "events")
+        return seq if fresh else None
+
+    async def read(
+        self, session_id: str | None, after_id: str, block_ms: int, count: int
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """Events after `after_id` ("0" = from the start) of a session, or of all (None): (entry id, event).
+
+        Waits `block_ms` (2 s at most; 0 = not at all) for the first; [] when none came or Redis is away.
+        Raises BusError for an `after_id` that is no stream id.
+        """
+        key = self._keys.feed if session_id is None else self._keys.events(session_id)
+        block = min(block_ms, MAX_BLOCK_MS) or None
+        try:
+            reply: Any = await self._client.xread({key: after_id}, count=count, block=block)
+        except exceptions.RedisError as error:
+            if not is_away(error):
+                raise BusError(f"events cannot be read: {error}") from error
+            await self._outage.wait(error)
+            return []
+        self._outage.over()
+        entries = reply[0][1] if reply else []
+        return [(entry_id.decode(), json.loads(fields[b"event"])) for entry_id, fields in entries]
+
+    async def last_id(self, session_id: str | None) -> str:
+        """Id of the newest entry of a session's stream, or of the feed (None); "0" while there is none."""
+        key = self._keys.feed if session_id is None else self._keys.events(session_id)
+        newest: Any = await patiently(lambda: self._client.xrevrange(key, count=1), "events")
+        return newest[0][0].decode() if newest else "0"
+
+    async def close(self, session_id: str) -> None:
+        """Start the last TTL of a session's keys: no event follows."""
+
+        async def call() -> None:
+            pipe = self._client.pipeline(transaction=False)
+            for key in self._session_keys(session_id):
+                pipe.expire(key, self._config.session_ttl_s)
+            await pipe.execute()
+
+        await patiently(call, "events")
+
+    async def drop_media(self, session_id: str, utterance_id: str) -> None:
+        """Delete the media blobs of an utterance that is done."""
+        names = [self._keys.blob(session_id, utterance_id, kind) for kind in ("pcm", "pictures")]
+        await patiently(lambda: self._client.unlink(*names), "events")
+
+    def _session_keys(self, session_id: str) -> list[str]:
+        return [self._keys.events(session_id), self._keys.state(session_id), self._keys.done(session_id)]

@@ -1,0 +1,259 @@
+"""The way in: one consumer of a group over the shards of one job stream.
+
+Order of a read: what this consumer had taken and not acknowledged (after a restart or an outage), what
+others left lying, then what is new. Entries that come again come one at a time, so that a job that kills
+its worker is counted alone and does not drag its neighbours into the dead letters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import redis.asyncio
+from redis import exceptions
+
+from realtime import wire
+from realtime.errors import BusError, WireError
+from realtime.messages import Message, Pcm, Segment
+from realtime.redis_bus import MAX_BLOCK_MS, Outage, RedisConfig, is_away, patiently
+
+log = logging.getLogger(__name__)
+
+_PAGE = 16  # pending entries looked at in one step
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One entry handed to a consumer; it stays pending until acknowledged."""
+
+    stream: str
+    entry_id: str
+    message: Message | WireError
+    times_delivered: int  # 1 = the first time
+    media_expired: bool = False  # a Segment's blob was asked for and is gone
+    fields: Mapping[Any, Any] = field(default_factory=dict, repr=False)  # as read
+
+
+@dataclass(slots=True)
+class _Sweep:
+    """A walk over the pending entries of one stream: the own ones, or anybody's that lie idle."""
+
+    stream: str
+    own: bool
+    start: str = "-"
+
+
+class GroupReader:
+    """Consumer `consumer` of `group` over the shards of one kind of stream.
+
+    A consumer's name must come back after a crash for it to find its own pending entries at once; entries
+    of a name that never returns are claimed after `claim_idle_s`. `pcm` and `pictures` say which blobs of a
+    Segment are fetched with it. Outages never leave `read`, `ack` and `dead_letter`; they are waited out.
+    """
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        config: RedisConfig,
+        kind: Literal["segments", "inbox"],
+        group: str,
+        consumer: str,
+        *,
+        shards: Sequence[int] | None = None,  # None = all
+        pcm: bool = False,
+        pictures: bool = False,
+    ) -> None:
+        self._client = client
+        self._config = config
+        self._keys = config.keys
+        self.group = group
+        self.consumer = consumer
+        self.pcm = pcm
+        self.pictures = pictures
+        name = self._keys.segments if kind == "segments" else self._keys.inbox
+        self.streams = [name(shard) for shard in (range(config.shards) if shards is None else shards)]
+        self._who = f"{group}/{consumer}"
+        self._outage = Outage(self._who)
+        self._in_flight: set[tuple[str, str]] = set()  # (stream, id) handed out and not settled
+        self._groups_exist = False
+        self._sweeps: deque[_Sweep] = deque()
+        self._next_claim_s = self._next_trim_s = 0.0  # monotonic
+        self._start_over()
+
+    async def read(self, count: int, block_ms: int) -> list[Delivery]:
+        """At most max(count, shards) deliveries; [] after `block_ms` (2 s at most; 0 = do not wait).
+
+        During an outage it sleeps a moment and returns []. Raises BusError where Redis refuses for good.
+        """
+        try:
+            deliveries = await self._read(count, min(block_ms, MAX_BLOCK_MS))
+        except asyncio.CancelledError:
+            self._start_over()  # the server may have given us entries whose names we never saw
+            raise
+        except exceptions.RedisError as error:
+            self._start_over()
+            if is_away(error):
+                await self._outage.wait(error)
+            elif not str(error).startswith(("NOGROUP", "UNBLOCKED")):  # a Redis that lost its data
+                raise BusError(f"{self._who}: Redis refuses: {error}") from error
+            return []
+        self._outage.over()
+        self._in_flight.update((d.stream, d.entry_id) for d in deliveries)
+        return deliveries
+
+    async def ack(self, deliveries: Iterable[Delivery]) -> None:
+        """Settle deliveries whose answers are written."""
+        settled = list(deliveries)
+
+        async def call() -> None:
+            pipe = self._client.pipeline(transaction=False)
+            for stream in {d.stream for d in settled}:
+                pipe.xack(stream, self.group, *(d.entry_id for d in settled if d.stream == stream))
+            await pipe.execute()
+
+        if settled:
+            await patiently(call, self._who)
+            self._in_flight.difference_update((d.stream, d.entry_id) for d in settled)
+
+    async def dead_letter(self, delivery: Delivery, error: str) -> None:
+        """Put the original fields, with the reason, aside for a person to look at, and settle the delivery.
+
+        `error` must hold nothing of what a person said or showed.
+        """
+        note = {"error": error, "deliveries": delivery.times_delivered, "failed_at": int(time.time() * 1000)}
+        fields: dict[Any, Any] = {**delivery.fields, **note}
+        key = self._keys.dead(delivery.stream)
+        await patiently(lambda: self._client.xadd(key, fields, maxlen=self._config.dead_maxlen), self._who)
+        log.warning("%s: entry %s goes to the dead letters: %s", self._who, delivery.entry_id, error)
+        await self.ack([delivery])
+
+    async def renew(self, deliveries: Iterable[Delivery]) -> None:
+        """Say that work goes on: nobody claims these for another `claim_idle_s`. Best effort."""
+        pipe = self._client.pipeline(transaction=False)
+        for d in deliveries:
+            pipe.xclaim(d.stream, self.group, self.consumer, 0, [d.entry_id], justid=True)
+        try:
+            await pipe.execute()
+        except exceptions.RedisError as error:
+            log.debug("%s: claim not renewed: %s", self._who, error)
+
+    async def fetch_pcm(self, session_id: str, utterance_id: str) -> Pcm | None:
+        """Speech of an utterance, float32 [T], or None when it has expired. Raises WireError."""
+        key = self._keys.blob(session_id, utterance_id, "pcm")
+        blob: Any = await patiently(lambda: self._client.get(key), self._who)
+        return None if blob is None else wire.decode_pcm(blob)
+
+    # ---- reading -----------------------------------------------------------------------------------
+
+    def _start_over(self) -> None:
+        self._groups_exist = False
+        self._sweeps = deque(_Sweep(stream, own=True) for stream in self.streams)
+
+    async def _read(self, count: int, block_ms: int) -> list[Delivery]:
+        if not self._groups_exist:
+            for stream in self.streams:
+                await self._create_group(stream)
+            self._groups_exist = True
+        now_s = time.monotonic()
+        if now_s >= self._next_trim_s:
+            self._next_trim_s = now_s + self._config.trim_every_s
+            for stream in self.streams:
+                await self._trim(stream)
+        if now_s >= self._next_claim_s:
+            self._next_claim_s = now_s + self._config.claim_idle_s / 4
+            self._sweeps.extend(_Sweep(stream, own=False) for stream in self.streams)
+        while self._sweeps:
+            again = await self._advance(self._sweeps[0])
+            if again is not None:
+                return [again]
+            self._sweeps.popleft()
+        reply: Any = await self._client.xreadgroup(
+            self.group,
+            self.consumer,
+            dict.fromkeys(self.streams, ">"),
+            count=max(1, count // len(self.streams)),
+            block=block_ms or None,  # 0 would be "for ever" to Redis
+        )
+        return [
+            await self._delivery(stream.decode(), entry_id.decode(), fields, 1)
+            for stream, entries in reply or ()
+            for entry_id, fields in entries
+        ]
+
+    async def _create_group(self, stream: str) -> None:
+        try:
+            await self._client.xgroup_create(stream, self.group, id="0", mkstream=True)
+        except exceptions.ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+
+    async def _advance(self, sweep: _Sweep) -> Delivery | None:
+        """Take over the next pending entry of a sweep; None when the sweep is done."""
+        idle_ms = 0 if sweep.own else int(self._config.claim_idle_s * 1000)
+        while True:
+            page: Any = await self._client.xpending_range(
+                sweep.stream,
+                self.group,
+                min=sweep.start,
+                max="+",
+                count=_PAGE,
+                consumername=self.consumer if sweep.own else None,
+                idle=idle_ms or None,
+            )
+            if not page:
+                return None
+            for row in page:
+                entry_id = row["message_id"].decode()
+                sweep.start = f"({entry_id}"
+                if (sweep.stream, entry_id) in self._in_flight:
+                    continue
+                # `idle_ms` again: of two that saw the same stale entry only one gets it.
+                taken: Any = await self._client.xclaim(
+                    sweep.stream, self.group, self.consumer, idle_ms, [entry_id]
+                )
+                fields = taken[0][1] if taken else None
+                if fields:
+                    return await self._delivery(sweep.stream, entry_id, fields, row["times_delivered"] + 1)
+                if not await self._client.xrange(sweep.stream, entry_id, entry_id):
+                    await self._client.xack(sweep.stream, self.group, entry_id)  # trimmed before it was done
+
+    async def _delivery(self, stream: str, entry_id: str, fields: Mapping[Any, Any], times: int) -> Delivery:
+        message: Message | WireError
+        expired = False
+        try:
+            message = wire.decode(fields)
+            if isinstance(message, Segment):
+                message, expired = await self._with_media(message, fields)
+        except WireError as error:
+            message = error
+        return Delivery(stream, entry_id, message, times, expired, fields)
+
+    async def _with_media(self, segment: Segment, fields: Mapping[Any, Any]) -> tuple[Segment, bool]:
+        """The segment with the blobs that were asked for, and whether one of them has expired."""
+        asked = {"pcm": self.pcm, "pictures": self.pictures}
+        kinds = [kind for kind, size in wire.media_sizes(fields).items() if size and asked[kind]]
+        if not kinds:
+            return segment, False
+        names = [self._keys.blob(segment.session_id, segment.utterance_id, kind) for kind in kinds]
+        found: Any = await self._client.mget(names)
+        blobs = dict(zip(kinds, found, strict=True))
+        whole = wire.decode_segment(fields, blobs.get("pcm"), blobs.get("pictures"))
+        return whole, None in blobs.values()
+
+    async def _trim(self, stream: str) -> None:
+        """Drop what every group has done with. Never XDEL: it makes the groups' `lag` unknown."""
+        floors = []
+        groups: Any = await self._client.xinfo_groups(stream)
+        for group in groups:
+            pending: Any = await self._client.xpending(stream, group["name"])
+            first = pending["min"]  # the oldest entry not acknowledged, None where there is none
+            floors.append(first or group["last-delivered-id"])
+        if floors:
+            oldest = min(floors, key=lambda entry_id: tuple(map(int, entry_id.split(b"-"))))
+            await self._client.xtrim(stream, minid=oldest, approximate=True)
