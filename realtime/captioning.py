@@ -1,0 +1,85 @@
+"""Which words belong to which utterance of one participant. Sans-I/O.
+
+A caption goes to the utterance it overlaps most. It usually arrives before its utterance is decided to have
+ended; if it comes later it makes a correction, and if none comes within the grace time the utterance is
+told that there is none.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from realtime.messages import Caption
+
+_SLACK_S = 0.25  # captions are timed by people or recognisers: a small miss still belongs
+_KEEP = 64  # utterances and homeless captions remembered: about five minutes of talk
+
+
+@dataclass(slots=True)
+class _Utterance:
+    id: str
+    start_s: float
+    end_s: float = float("inf")  # still open
+    captions: list[Caption] = field(default_factory=list)
+    waits_until_s: float | None = None
+
+    def overlap_s(self, caption: Caption) -> float:
+        return min(self.end_s, caption.end_s) - max(self.start_s, caption.start_s)
+
+
+class CaptionTrack:
+    """Captions and utterances of one participant."""
+
+    def __init__(self, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self._utterances: deque[_Utterance] = deque(maxlen=_KEEP)
+        self._homeless: deque[Caption] = deque(maxlen=_KEEP)
+
+    def begin(self, utterance_id: str, start_s: float) -> None:
+        """An utterance opened."""
+        self._utterances.append(_Utterance(utterance_id, start_s))
+
+    def add(self, caption: Caption, open_id: str) -> str | None:
+        """A caption arrived. Returns the ended utterance whose words it changes, if it does."""
+        best = max(self._utterances, key=lambda u: u.overlap_s(caption), default=None)
+        if best is None or best.overlap_s(caption) <= -_SLACK_S or best.id == open_id:
+            self._homeless.append(caption)  # its utterance is open, or still to come
+            return None
+        best.captions.append(caption)
+        best.waits_until_s = None
+        return best.id
+
+    def end(self, utterance_id: str, end_s: float, decided_s: float) -> tuple[str | None, str | None]:
+        """An utterance ended: (text, language) of the captions that had arrived, None where none had."""
+        this = self._of(utterance_id)
+        this.end_s = end_s
+        for caption in list(self._homeless):
+            best = max(self._utterances, key=lambda u: u.overlap_s(caption))
+            if best is this and this.overlap_s(caption) > -_SLACK_S:
+                self._homeless.remove(caption)
+                this.captions.append(caption)
+        if not this.captions:
+            this.waits_until_s = decided_s + self._grace_s
+        return self.text_of(utterance_id)
+
+    def expire(self, now_s: float) -> list[str]:
+        """Utterances whose captions did not come in time."""
+        late = [u for u in self._utterances if u.waits_until_s is not None and u.waits_until_s <= now_s]
+        for utterance in late:
+            utterance.waits_until_s = None
+        return [utterance.id for utterance in late]
+
+    def text_of(self, utterance_id: str) -> tuple[str | None, str | None]:
+        """(text, language) of an utterance so far; text None without captions."""
+        captions = sorted(self._of(utterance_id).captions, key=lambda c: (c.start_s, c.end_s))
+        languages = [caption.language for caption in captions if caption.language]
+        text = " ".join(caption.text for caption in captions) if captions else None
+        return text, languages[0] if languages else None
+
+    def end_of(self, utterance_id: str) -> float:
+        """End of an utterance, session seconds."""
+        return self._of(utterance_id).end_s
+
+    def _of(self, utterance_id: str) -> _Utterance:
+        return next(u for u in self._utterances if u.id == utterance_id)

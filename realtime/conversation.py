@@ -1,0 +1,237 @@
+"""All participants of one session → messages, in conversation order. Sans-I/O: the heart of the ingest.
+
+It joins segmenters, captions and pictures into utterances, and gives every utterance its place: an
+UtteranceEnded leaves once no participant can still end an utterance before it, so their `index` follows
+(end_ms, participant_id). Media (Segment, Transcript) leaves at once; only the announcement waits.
+
+The same object serves live calls and offline replay: callers pass the session time in.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from realtime.captioning import CaptionTrack
+from realtime.messages import (
+    Caption,
+    Message,
+    ParticipantJoined,
+    ParticipantLeft,
+    Picture,
+    Segment,
+    SessionClosed,
+    SessionStarted,
+    Transcript,
+    UtteranceEnded,
+    UtteranceStarted,
+)
+from realtime.segmenter import Cut, HeardFrame, Onset, Segmenter, SegmenterConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationConfig:
+    """What the ingest decides about utterances."""
+
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
+    nonverbal: bool = True  # laughter and cries are utterances too; costs a false one per knock or ring
+    caption_grace_s: float = 0.8  # how long after its end an utterance waits for its caption
+    pictures_per_utterance: int = 8
+    job_deadline_s: float = 10.0  # after it no worker touches the utterance's media any more
+
+
+@dataclass(slots=True)
+class _Participant:
+    id: str
+    audio: bool
+    video: bool
+    segmenter: Segmenter
+    captions: CaptionTrack | None
+    pictures: deque[Picture]
+    count: int = 0  # utterances started
+    open_id: str = ""
+
+
+class Conversation:
+    """One session from first join to close. `now_s` is session time, seconds."""
+
+    def __init__(self, session_id: str, config: ConversationConfig, start_unix_ms: int) -> None:
+        self.session_id = session_id
+        self._config = config
+        self._start_unix_ms = start_unix_ms  # 0: the wall-clock time is unknown
+        self._participants: dict[str, _Participant] = {}
+        self._counts: dict[str, int] = {}  # utterances of those who left, so that a return goes on counting
+        self._held: list[tuple[int, str, UtteranceEnded]] = []  # heap in conversation order
+        self._index = 0
+        self._started = 0
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """Who is in the conversation now."""
+        return tuple(self._participants)
+
+    def start(self, room: str, purpose: str | None, clock: str) -> list[Message]:
+        """First message of a session."""
+        return [SessionStarted(self.session_id, room, self._start_unix_ms, purpose, clock)]
+
+    def join(self, pid: str, now_s: float, *, audio: bool, video: bool, captions: bool) -> list[Message]:
+        """A participant enters with what was negotiated."""
+        self._participants[pid] = _Participant(
+            pid, audio, video, Segmenter(self._config.segmenter),
+            CaptionTrack(self._config.caption_grace_s) if captions else None,
+            deque(maxlen=round(16 * (self._config.segmenter.max_length_s + 1))),
+            count=self._counts.get(pid, 0),
+        )  # fmt: skip
+        return [ParticipantJoined(self.session_id, pid, round(now_s * 1000))]
+
+    def push_audio(self, pid: str, frames: list[HeardFrame], now_s: float) -> list[Message]:
+        """Frames of one participant, in order."""
+        who = self._participants[pid]
+        out: list[Message] = []
+        for frame in frames:
+            out += self._utterances(who, who.segmenter.push(frame), now_s)
+        return out + self._release(now_s)
+
+    def push_picture(self, pid: str, picture: Picture) -> None:
+        """One sampled picture; kept until no utterance can need it."""
+        self._participants[pid].pictures.append(picture)
+
+    def push_caption(self, pid: str, caption: Caption, now_s: float) -> list[Message]:
+        """Words of one participant. Where no audio is sent, they are an utterance by themselves."""
+        who = self._participants[pid]
+        if who.captions is None:
+            who.captions = CaptionTrack(self._config.caption_grace_s)
+        if not who.audio:
+            return self._utter_words(who, caption, now_s) + self._release(now_s)
+        utterance_id = who.captions.add(caption, who.open_id)
+        return self._transcript(who, utterance_id) if utterance_id else []
+
+    def expire(self, now_s: float) -> list[Message]:
+        """Let the clock end what media no longer will. Call it several times a second."""
+        out: list[Message] = []
+        for who in self._participants.values():
+            out += self._utterances(who, who.segmenter.expire(now_s), now_s)
+            if who.captions is not None:
+                for utterance_id in who.captions.expire(now_s):
+                    out += self._transcript(who, utterance_id)
+        return out + self._release(now_s)
+
+    def leave(self, pid: str, now_s: float, reason: str) -> list[Message]:
+        """A participant goes; what was open ends now."""
+        who = self._participants[pid]
+        out = self._utterances(who, who.segmenter.flush(now_s), now_s)
+        if who.captions is not None:
+            for utterance_id in who.captions.expire(float("inf")):
+                out += self._transcript(who, utterance_id)
+        self._counts[pid] = who.count
+        del self._participants[pid]
+        out += self._release(now_s)
+        return [*out, ParticipantLeft(self.session_id, pid, round(now_s * 1000), reason)]
+
+    def close(self, now_s: float, reason: str) -> list[Message]:
+        """The session ends: everybody leaves, everything held goes out."""
+        out: list[Message] = []
+        for pid in list(self._participants):
+            out += self.leave(pid, now_s, reason)
+        out += self._release(float("inf"))
+        return [*out, SessionClosed(self.session_id, round(now_s * 1000), reason, self._started)]
+
+    # ---- utterances
+
+    def _utterances(self, who: _Participant, decisions: list[Onset | Cut], now_s: float) -> list[Message]:
+        out: list[Message] = []
+        for decision in decisions:
+            if isinstance(decision, Onset):
+                out.append(self._begin(who, decision.start_s))
+            else:
+                out += self._end(who, decision, now_s)
+        return out
+
+    def _begin(self, who: _Participant, start_s: float) -> UtteranceStarted:
+        who.open_id = f"{who.id}.{who.count}"
+        who.count += 1
+        self._started += 1
+        start_ms = round(start_s * 1000)
+        if who.captions is not None:
+            who.captions.begin(who.open_id, start_s)
+        return UtteranceStarted(self.session_id, who.id, who.open_id, start_ms)
+
+    def _end(self, who: _Participant, cut: Cut, now_s: float) -> list[Message]:
+        utterance_id, who.open_id = who.open_id, ""
+        start_ms, end_ms = round(cut.start_s * 1000), round(cut.end_s * 1000)
+        text, language = None, None
+        if who.captions is not None:
+            text, language = who.captions.end(utterance_id, cut.end_s, cut.decided_s)
+        pictures = self._pictures(who, start_ms, end_ms)
+        reason = None if pictures else "no_frames" if who.video else "no_video"
+        decided_unix_ms = self._unix_ms(max(now_s, cut.decided_s))
+        segment = Segment(
+            self.session_id, who.id, utterance_id, start_ms, end_ms, round(cut.pcm_start_s * 1000), cut.pcm,
+            pictures, reason, text, language,
+            captions_pending=who.captions is not None and text is None,
+            deadline_unix_ms=self._deadline(now_s),
+        )  # fmt: skip
+        ended = UtteranceEnded(
+            self.session_id, who.id, utterance_id, -1, start_ms, end_ms, cut.continues,
+            round(cut.lost_s * 1000), round((cut.decided_s - cut.speech_end_s) * 1000), decided_unix_ms,
+        )  # fmt: skip
+        heapq.heappush(self._held, (end_ms, who.id, ended))
+        return [segment]
+
+    def _utter_words(self, who: _Participant, caption: Caption, now_s: float) -> list[Message]:
+        started = self._begin(who, caption.start_s)
+        nothing = np.zeros(0, np.float32)
+        decided_s = max(now_s, caption.end_s)
+        cut = Cut(
+            caption.start_s, caption.end_s, caption.end_s, decided_s,
+            caption.start_s, nothing, 0.0, continues=False,
+        )  # fmt: skip
+        assert who.captions is not None
+        who.captions.add(caption, who.open_id)
+        return [started, *self._end(who, cut, now_s)]
+
+    def _transcript(self, who: _Participant, utterance_id: str) -> list[Message]:
+        assert who.captions is not None
+        text, language = who.captions.text_of(utterance_id)
+        deadline = self._deadline(who.captions.end_of(utterance_id))
+        return [Transcript(self.session_id, who.id, utterance_id, text, language, deadline)]
+
+    def _pictures(self, who: _Participant, start_ms: int, end_ms: int) -> tuple[Picture, ...]:
+        while who.pictures and who.pictures[0].at_ms < start_ms:
+            who.pictures.popleft()
+        seen = [picture for picture in who.pictures if picture.at_ms <= end_ms]
+        keep = self._config.pictures_per_utterance
+        if len(seen) <= keep:
+            return tuple(seen)
+        return tuple(seen[round(i * (len(seen) - 1) / (keep - 1))] for i in range(keep))
+
+    # ---- order
+
+    def _release(self, now_s: float) -> list[Message]:
+        """Announce every held utterance that nobody can precede any more."""
+        settled_s = min(
+            (self._settled_s(who, now_s) for who in self._participants.values()), default=float("inf")
+        )
+        out: list[Message] = []
+        while self._held and self._held[0][0] < settled_s * 1000:
+            ended = heapq.heappop(self._held)[2]
+            out.append(replace(ended, index=self._index))
+            self._index += 1
+        return out
+
+    def _settled_s(self, who: _Participant, now_s: float) -> float:
+        if not who.audio:
+            return float("inf")  # words alone come when they come: nobody waits for them
+        stalled_s = now_s - self._config.segmenter.stall_s  # media this late ends nothing any more
+        return who.segmenter.settled_s if who.segmenter.is_open else max(who.segmenter.settled_s, stalled_s)
+
+    # ---- wall clock
+
+    def _unix_ms(self, at_s: float) -> int:
+        return self._start_unix_ms + round(at_s * 1000) if self._start_unix_ms else 0
+
+    def _deadline(self, from_s: float) -> int:
+        return self._unix_ms(from_s + self._config.job_deadline_s)

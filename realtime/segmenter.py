@@ -1,0 +1,193 @@
+"""Speech probabilities of one participant in, utterances out. Sans-I/O: no clock, no await, no logging.
+
+An utterance opens when `min_speech_s` of speech has been heard and ends after `min_silence_s` without any,
+at a stall of the media, at the maximum length (cut at the weakest point of its last stretch) or by `flush`.
+It reaches from `pad_s` before its first speech frame to `pad_s` after its last one; its PCM begins up to
+`pre_roll_s` earlier still, because soft first consonants lie below every threshold.
+
+No later utterance of this participant ends before `settled_s`: that is what orders a conversation.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from realtime.messages import SAMPLE_RATE_HZ, AudioChunk, Pcm
+
+
+@dataclass(frozen=True, slots=True)
+class SegmenterConfig:
+    """Endpointing, all in seconds of session time."""
+
+    threshold: float = 0.35  # P(voice) that begins speech; quiet telephone speech stays below .5
+    release: float = 0.2  # P(voice) below which speech pauses
+    min_speech_s: float = 0.12  # short backchannels ("mm") must pass
+    min_silence_s: float = 0.3  # silence that ends an utterance
+    max_length_s: float = 8.0
+    cut_search_s: float = 1.5  # the last stretch in which an over-long utterance is cut
+    pad_s: float = 0.15  # kept around the speech
+    pre_roll_s: float = 0.3  # PCM kept before the utterance begins
+    stall_s: float = 0.5  # no media for this long ends an open utterance: muted, DTX or gone
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.release <= self.threshold < 1.0:
+            raise ValueError("0 < release <= threshold < 1 must hold")
+        if not 0.0 <= self.pad_s <= self.min_silence_s:
+            raise ValueError("pad_s must lie between 0 and min_silence_s")
+        if not 0.0 < self.cut_search_s < self.max_length_s:
+            raise ValueError("cut_search_s must be shorter than max_length_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Onset:
+    """An utterance began."""
+
+    start_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """An utterance ended. `pcm` starts at `pcm_start_s` and ends at `end_s`."""
+
+    start_s: float
+    end_s: float
+    speech_end_s: float  # end of its last speech frame, the pad not included
+    decided_s: float  # session time at which the end was decided
+    pcm_start_s: float
+    pcm: Pcm
+    lost_s: float  # part of it that never arrived and is silence in `pcm`
+    continues: bool  # cut at the maximum length: the next utterance carries on
+
+
+@dataclass(frozen=True, slots=True)
+class HeardFrame:
+    """One frame of audio and what the VAD made of it."""
+
+    chunk: AudioChunk
+    p: float  # P(speech)
+    lost_s: float = 0.0  # part of it that is filled-in silence
+
+
+class Segmenter:
+    """Endpointing of one participant."""
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        self._config = config
+        self._frames: deque[HeardFrame] = (
+            deque()
+        )  # since the utterance's pre-roll, or the last pre-roll when idle
+        self._speech_start_s: float | None = None  # first frame of the current run of speech
+        self._speech_end_s = 0.0  # end of the last speech frame
+        self._speech_s = 0.0  # speech heard in the current run
+        self._open = False
+        self._taken_s = float("-inf")  # everything before it belongs to an earlier utterance
+        self._position_s = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """True while an utterance has begun and not ended."""
+        return self._open
+
+    @property
+    def settled_s(self) -> float:
+        """No later utterance of this participant will end before this time."""
+        config = self._config
+        if self._speech_start_s is None:
+            return self._position_s
+        earliest_cut_s = self._speech_start_s - config.pad_s + config.max_length_s - config.cut_search_s
+        return min(self._speech_end_s + config.pad_s, self._position_s, earliest_cut_s)
+
+    def push(self, frame: HeardFrame) -> list[Onset | Cut]:
+        """Next frame (any length, normally 32 ms), following the one before without a hole."""
+        chunk, p = frame.chunk, frame.p
+        out = self.expire(chunk.start_s)  # a stall of the media ends what was open before it
+        self._frames.append(frame)
+        self._position_s = chunk.end_s
+        running = self._speech_start_s is not None
+        if p >= (self._config.release if running else self._config.threshold):
+            if self._speech_start_s is None:
+                self._speech_start_s, self._speech_s = chunk.start_s, 0.0
+            self._speech_end_s = chunk.end_s
+            self._speech_s += chunk.end_s - chunk.start_s
+            if not self._open and self._speech_s >= self._config.min_speech_s - 1e-9:
+                self._open = True
+                out.append(Onset(self._start_s()))
+        return out + self._settle()
+
+    def expire(self, now_s: float) -> list[Onset | Cut]:
+        """Absence of media is silence on the session clock."""
+        if self._frames and now_s - self._position_s >= self._config.stall_s - 1e-9:
+            return self.flush(now_s)
+        return []
+
+    def deadline(self) -> float | None:
+        """Session time at which `expire` would end something, if no media comes; None when idle."""
+        return self._position_s + self._config.stall_s if self._open else None
+
+    def flush(self, now_s: float) -> list[Onset | Cut]:
+        """The participant leaves or stalls: end what is open now."""
+        out: list[Onset | Cut] = [self._cut(self._speech_end_s, now_s)] if self._open else []
+        self._forget_run()
+        self._frames.clear()
+        return out
+
+    def _settle(self) -> list[Onset | Cut]:
+        if self._speech_start_s is None:
+            self._trim(self._position_s - self._config.pre_roll_s - self._config.pad_s)
+        elif self._position_s - self._speech_end_s >= self._config.min_silence_s - 1e-9:
+            out: list[Onset | Cut] = [self._cut(self._speech_end_s, self._position_s)] if self._open else []
+            self._forget_run()
+            return out
+        elif self._open and self._position_s - self._start_s() >= self._config.max_length_s - 1e-9:
+            return self._cut_weakest()
+        return []
+
+    def _cut_weakest(self) -> list[Onset | Cut]:
+        """Cut an over-long utterance where speech was least likely, and open its continuation."""
+        since_s = self._position_s - self._config.cut_search_s
+        late = [frame for frame in self._frames if frame.chunk.start_s >= since_s - 1e-9]
+        weakest = min(late, key=lambda frame: (frame.p, float(np.square(frame.chunk.pcm).mean())))
+        at_s = weakest.chunk.end_s
+        speaks_on = [
+            f for f in self._frames if f.chunk.start_s >= at_s - 1e-9 and f.p >= self._config.release
+        ]
+        end_s = at_s - self._config.pad_s
+        out: list[Onset | Cut] = [self._cut(end_s, self._position_s, continues=bool(speaks_on))]
+        if not speaks_on:
+            self._forget_run()
+            return out
+        self._speech_start_s = speaks_on[0].chunk.start_s
+        self._speech_end_s = speaks_on[-1].chunk.end_s
+        self._speech_s = sum(frame.chunk.end_s - frame.chunk.start_s for frame in speaks_on)
+        self._open = True
+        return [*out, Onset(self._start_s())]
+
+    def _start_s(self) -> float:
+        assert self._speech_start_s is not None
+        return max(self._speech_start_s - self._config.pad_s, self._taken_s, 0.0)
+
+    def _cut(self, speech_end_s: float, decided_s: float, *, continues: bool = False) -> Cut:
+        start_s = self._start_s()
+        end_s = max(min(speech_end_s + self._config.pad_s, self._position_s), start_s)
+        self._trim(start_s - self._config.pre_roll_s)
+        pcm_start_s, pcm = self._samples_until(end_s)
+        lost_s = sum(f.lost_s for f in self._frames if start_s <= f.chunk.start_s < end_s)
+        self._taken_s, self._open = end_s, False
+        return Cut(start_s, end_s, min(speech_end_s, end_s), decided_s, pcm_start_s, pcm, lost_s, continues)
+
+    def _samples_until(self, end_s: float) -> tuple[float, Pcm]:
+        pcm = np.concatenate([frame.chunk.pcm for frame in self._frames])
+        first_s = self._frames[0].chunk.start_s
+        skip = round((self._taken_s - first_s) * SAMPLE_RATE_HZ) if self._taken_s > first_s else 0
+        stop = round((end_s - first_s) * SAMPLE_RATE_HZ)
+        return first_s + skip / SAMPLE_RATE_HZ, pcm[skip:stop].copy()
+
+    def _trim(self, before_s: float) -> None:
+        while self._frames and self._frames[0].chunk.end_s <= max(before_s, self._taken_s) + 1e-9:
+            self._frames.popleft()
+
+    def _forget_run(self) -> None:
+        self._speech_start_s, self._open = None, False

@@ -1,0 +1,250 @@
+"""Rooms and their live sessions: the async shell around `Conversation`.
+
+One task a participant turns its queue of audio into messages (the VAD runs in a thread of its own), one
+task a session lets the clock end what media no longer will. A session outlives its participants by
+`linger_s`, so that a reconnect continues the conversation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from realtime import telemetry
+from realtime.conversation import Conversation, ConversationConfig
+from realtime.errors import SignalingError
+from realtime.listener import Listener
+from realtime.messages import AudioChunk, Caption, Message, Picture, Segment, UtteranceEnded
+from realtime.segmenter import HeardFrame
+from realtime.vad import VadModel, VoiceActivity
+
+log = logging.getLogger(__name__)
+Emit = Callable[[Message], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """Life of a session."""
+
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
+    linger_s: float = 30.0  # a session closes this long after its last participant left
+    tick_s: float = 0.05  # how often the clock is looked at
+    audio_queue_s: float = 4.0  # audio waiting for the VAD; beyond it the oldest is dropped
+
+
+class Rooms:
+    """The open session of each room. `emit` takes every message, in order, and never blocks."""
+
+    def __init__(self, config: SessionConfig, vad: VadModel, emit: Emit) -> None:
+        self._config = config
+        self._vad = vad
+        self._emit = emit
+        self._vad_thread = ThreadPoolExecutor(1, thread_name_prefix="vad")
+        self._sessions: dict[str, LiveSession] = {}
+
+    async def join(
+        self, room: str, participant_id: str, *, captions: bool, audio: bool, video: bool, purpose: str | None
+    ) -> LiveSeat:
+        """Seat a participant; opens the room's session if there is none.
+
+        Raises SignalingError 409 when the participant is already seated.
+        """
+        session = self._sessions.get(room)
+        if session is None:
+            session = self._sessions[room] = LiveSession(
+                room, purpose, self._config, self._emit, self._forget
+            )
+            telemetry.SESSIONS_ACTIVE.inc()
+        config = self._config.conversation
+        listener = Listener(VoiceActivity(self._vad), config.segmenter.stall_s, nonverbal=config.nonverbal)
+        return session.join(
+            participant_id, listener, self._vad_thread, audio=audio, video=video, captions=captions
+        )
+
+    def session_id(self, room: str) -> str | None:
+        """Id of the room's open session."""
+        session = self._sessions.get(room)
+        return session.id if session else None
+
+    async def close(self) -> None:
+        """Shut down: every session flushes and closes now."""
+        for session in list(self._sessions.values()):
+            await session.close("shutdown")
+        self._vad_thread.shutdown()
+
+    def _forget(self, room: str) -> None:
+        if self._sessions.pop(room, None) is not None:
+            telemetry.SESSIONS_ACTIVE.dec()
+
+
+class LiveSession:
+    """One conversation on the wall clock."""
+
+    def __init__(
+        self, room: str, purpose: str | None, config: SessionConfig, emit: Emit, forget: Callable[[str], None]
+    ) -> None:
+        self.id = secrets.token_hex(16)
+        self._room = room
+        self._config = config
+        self._emit = emit
+        self._forget = forget
+        self._zero_s = time.monotonic()
+        self._conversation = Conversation(self.id, config.conversation, round(time.time() * 1000))
+        self._seats: dict[str, LiveSeat] = {}
+        self._empty_since_s: float | None = None
+        self._closed = False
+        self._send(self._conversation.start(room, purpose, "arrival"))
+        self._ticker = asyncio.create_task(self._tick(), name=f"session-{self.id[:8]}")
+        log.info("session %s opened", self.id[:8])
+
+    @property
+    def size(self) -> int:
+        """Participants seated now."""
+        return len(self._seats)
+
+    def now_s(self) -> float:
+        """Session clock, seconds since its first join."""
+        return time.monotonic() - self._zero_s
+
+    def join(
+        self,
+        pid: str,
+        listener: Listener,
+        vad_thread: ThreadPoolExecutor,
+        *,
+        audio: bool,
+        video: bool,
+        captions: bool,
+    ) -> LiveSeat:
+        """Seat one participant."""
+        if pid in self._seats:
+            raise SignalingError(409, f"participant {pid} is already in room {self._room}")
+        self._send(self._conversation.join(pid, self.now_s(), audio=audio, video=video, captions=captions))
+        self._empty_since_s = None
+        seat = self._seats[pid] = LiveSeat(self, pid, listener, vad_thread, self._config.audio_queue_s)
+        return seat
+
+    def heard(self, pid: str, frames: list[HeardFrame]) -> None:
+        """Audio of one participant, framed and judged."""
+        self._send(self._conversation.push_audio(pid, frames, self.now_s()))
+
+    def seen(self, pid: str, picture: Picture) -> None:
+        """A picture of one participant."""
+        self._conversation.push_picture(pid, picture)
+
+    def captioned(self, pid: str, caption: Caption) -> None:
+        """Words of one participant."""
+        self._send(self._conversation.push_caption(pid, caption, self.now_s()))
+
+    def left(self, pid: str, reason: str) -> None:
+        """One participant went, after its last audio was heard."""
+        del self._seats[pid]
+        self._send(self._conversation.leave(pid, self.now_s(), reason))
+        if not self._seats:
+            self._empty_since_s = self.now_s()
+
+    async def close(self, reason: str) -> None:
+        """Flush and end. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        for seat in list(self._seats.values()):
+            await seat.leave(reason)
+        self._ticker.cancel()
+        await asyncio.gather(self._ticker, return_exceptions=True)
+        self._finish(reason)
+
+    def _finish(self, reason: str) -> None:
+        self._send(self._conversation.close(self.now_s(), reason))
+        self._forget(self._room)
+        telemetry.SESSIONS_TOTAL.labels(outcome=reason).inc()
+        log.info("session %s closed: %s", self.id[:8], reason)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.tick_s)
+            self._send(self._conversation.expire(self.now_s()))
+            if (
+                self._empty_since_s is not None
+                and self.now_s() - self._empty_since_s >= self._config.linger_s
+            ):
+                self._closed = True
+                self._finish("empty")
+                return
+
+    def _send(self, messages: list[Message]) -> None:
+        for message in messages:
+            if isinstance(message, UtteranceEnded):
+                telemetry.ENDPOINT_DELAY_SECONDS.observe(message.endpoint_ms / 1000)
+            elif isinstance(message, Segment):
+                telemetry.UTTERANCES_TOTAL.labels(outcome="segmented").inc()
+            self._emit(message)
+
+
+class LiveSeat:
+    """Where one participant's media goes in. Every `push_*` returns at once."""
+
+    def __init__(
+        self,
+        session: LiveSession,
+        pid: str,
+        listener: Listener,
+        vad_thread: ThreadPoolExecutor,
+        queue_s: float,
+    ) -> None:
+        self.participant_id = pid
+        self.session_id = session.id
+        self._session = session
+        self._listener = listener
+        self._vad_thread = vad_thread
+        self._queue: asyncio.Queue[AudioChunk | None] = asyncio.Queue()
+        self._queued_s = 0.0
+        self._queue_s = queue_s
+        self._leaving = False
+        self._task = asyncio.create_task(self._listen(), name=f"listen-{session.id[:8]}")
+
+    def now_s(self) -> float:
+        """Session clock, seconds."""
+        return self._session.now_s()
+
+    def push_audio(self, chunk: AudioChunk) -> None:
+        """Queue audio; if the VAD cannot follow, the oldest goes and is counted."""
+        self._queue.put_nowait(chunk)
+        self._queued_s += chunk.end_s - chunk.start_s
+        while self._queued_s > self._queue_s:
+            oldest = self._queue.get_nowait()
+            assert oldest is not None  # None is only ever the last entry
+            self._queued_s -= oldest.end_s - oldest.start_s
+            telemetry.FRAMES_DROPPED_TOTAL.labels(kind="audio", reason="queue_full").inc()
+
+    def push_picture(self, picture: Picture) -> None:
+        """Keep a picture for the utterances around it."""
+        if not self._leaving:
+            self._session.seen(self.participant_id, picture)
+
+    def push_caption(self, caption: Caption) -> None:
+        """Words, on the session clock."""
+        if not self._leaving:
+            self._session.captioned(self.participant_id, caption)
+
+    async def leave(self, reason: str) -> None:
+        """Hear what is queued, flush the open utterance, go. Idempotent."""
+        if self._leaving:
+            return
+        self._leaving = True
+        self._queue.put_nowait(None)
+        await self._task
+        self._session.left(self.participant_id, reason)
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        while (chunk := await self._queue.get()) is not None:
+            self._queued_s -= chunk.end_s - chunk.start_s
+            frames = await loop.run_in_executor(self._vad_thread, self._listener.hear, chunk)
+            if frames:
+                self._session.heard(self.participant_id, frames)

@@ -1,0 +1,148 @@
+"""Endpointing on a drawn curve of probabilities: what opens, what ends, what is kept of the samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtime.messages import SAMPLE_RATE_HZ, AudioChunk
+from realtime.segmenter import Cut, HeardFrame, Onset, Segmenter, SegmenterConfig
+
+FRAME_S = 0.032
+CONFIG = SegmenterConfig(
+    threshold=0.5,
+    release=0.35,
+    min_speech_s=0.12,
+    min_silence_s=0.3,
+    max_length_s=8.0,
+    cut_search_s=1.5,
+    pad_s=0.06,
+)
+
+
+def frames(ps: list[float], start_s: float = 0.0) -> list[HeardFrame]:
+    """Frames whose samples count up, so that every sample of a cut can be told."""
+    out = []
+    for n, p in enumerate(ps):
+        first = round(start_s * SAMPLE_RATE_HZ) + n * 512
+        pcm = np.arange(first, first + 512, dtype=np.float32)
+        out.append(HeardFrame(AudioChunk(pcm, first / SAMPLE_RATE_HZ), p))
+    return out
+
+
+def run(segmenter: Segmenter, heard: list[HeardFrame]) -> list[Onset | Cut]:
+    return [decision for frame in heard for decision in segmenter.push(frame)]
+
+
+def curve(*parts: tuple[float, float]) -> list[float]:
+    """(seconds, p) pairs → p per frame."""
+    return [p for seconds, p in parts for _ in range(round(seconds / FRAME_S))]
+
+
+def cuts(decisions: list[Onset | Cut]) -> list[Cut]:
+    return [decision for decision in decisions if isinstance(decision, Cut)]
+
+
+def test_one_utterance_with_pads_and_pre_roll() -> None:
+    onset, cut = run(Segmenter(CONFIG), frames(curve((1.6, 0.0), (0.96, 0.9), (0.64, 0.0))))
+    assert isinstance(onset, Onset) and isinstance(cut, Cut)
+    assert onset.start_s == cut.start_s == pytest.approx(1.6 - 0.06)
+    assert cut.end_s == pytest.approx(2.56 + 0.06)
+    assert cut.decided_s - 2.56 == pytest.approx(0.3, abs=FRAME_S)
+    assert (
+        cut.start_s - CONFIG.pre_roll_s - FRAME_S
+        <= cut.pcm_start_s
+        <= cut.start_s - CONFIG.pre_roll_s + FRAME_S
+    )
+    assert cut.pcm[0] == round(cut.pcm_start_s * SAMPLE_RATE_HZ)  # the samples are the ones of that time
+    assert cut.pcm[-1] == round(cut.end_s * SAMPLE_RATE_HZ) - 1
+    assert not cut.continues
+
+
+def test_short_backchannel_passes_and_click_does_not() -> None:
+    assert len(cuts(run(Segmenter(CONFIG), frames(curve((0.5, 0.0), (0.13, 0.9), (0.6, 0.0)))))) == 1
+    assert run(Segmenter(CONFIG), frames(curve((0.5, 0.0), (0.064, 0.9), (0.6, 0.0)))) == []
+
+
+def test_pause_shorter_than_min_silence_does_not_split() -> None:
+    heard = frames(curve((0.5, 0.0), (0.64, 0.9), (0.256, 0.1), (0.64, 0.9), (0.5, 0.0)))
+    assert len(cuts(run(Segmenter(CONFIG), heard))) == 1
+
+
+def test_hysteresis_keeps_soft_speech() -> None:
+    heard = frames(curve((0.5, 0.4), (0.32, 0.9), (1.0, 0.4), (0.5, 0.0)))
+    (cut,) = cuts(run(Segmenter(CONFIG), heard))
+    assert cut.end_s - cut.start_s == pytest.approx(1.32 + 0.12, abs=2 * FRAME_S)
+
+
+def test_long_speech_is_cut_at_the_weakest_point_and_continues() -> None:
+    ps = curve((0.32, 0.0), (12.0, 0.9), (0.6, 0.0))
+    weak = round((0.32 + 7.2) / FRAME_S)
+    ps[weak] = 0.45  # a breath inside the last stretch of the first 8 s
+    decisions = run(Segmenter(CONFIG), frames(ps))
+    first, second = cuts(decisions)
+    assert first.continues and not second.continues
+    assert first.end_s == pytest.approx((weak + 1) * FRAME_S)
+    assert second.start_s == first.end_s == second.pcm_start_s  # nothing lost, nothing twice
+    assert second.pcm[0] == first.pcm[-1] + 1
+    assert [type(decision) for decision in decisions] == [Onset, Cut, Onset, Cut]
+
+
+def test_stall_ends_the_open_utterance_by_the_clock() -> None:
+    segmenter = Segmenter(CONFIG)
+    run(segmenter, frames(curve((0.5, 0.0), (0.64, 0.9))))
+    position_s = round(0.5 / FRAME_S) * FRAME_S + 0.64
+    assert segmenter.deadline() == pytest.approx(position_s + CONFIG.stall_s)
+    assert segmenter.expire(position_s + 0.4) == []
+    (cut,) = cuts(segmenter.expire(position_s + 0.5))
+    assert cut.end_s == pytest.approx(position_s)  # no sample after the last one is claimed
+    assert cut.decided_s == pytest.approx(position_s + 0.5)
+    assert segmenter.deadline() is None and segmenter.expire(99.0) == []
+
+
+def test_flush_ends_what_is_open_once() -> None:
+    segmenter = Segmenter(CONFIG)
+    run(segmenter, frames(curve((0.5, 0.0), (0.64, 0.9))))
+    assert len(segmenter.flush(1.2)) == 1
+    assert segmenter.flush(1.2) == []
+
+
+def test_lost_audio_is_counted_inside_the_utterance_only() -> None:
+    heard = frames(curve((0.5, 0.0), (0.64, 0.9), (0.5, 0.0)))
+    heard[2] = HeardFrame(heard[2].chunk, 0.0, lost_s=FRAME_S)
+    heard[20] = HeardFrame(heard[20].chunk, 0.9, lost_s=0.020)
+    (cut,) = cuts(run(Segmenter(CONFIG), heard))
+    assert cut.lost_s == pytest.approx(0.020)
+
+
+@pytest.mark.parametrize("bad", [{"release": 0.6}, {"threshold": 1.5}, {"pad_s": 0.5}, {"cut_search_s": 9.0}])
+def test_config_refuses_nonsense(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError):
+        SegmenterConfig(**bad)
+
+
+@given(st.lists(st.tuples(st.floats(0.03, 3.0), st.sampled_from([0.0, 0.4, 0.95])), min_size=1, max_size=25))
+def test_any_curve_gives_paired_ordered_utterances_behind_the_watermark(
+    parts: list[tuple[float, float]],
+) -> None:
+    segmenter = Segmenter(CONFIG)
+    decisions: list[Onset | Cut] = []
+    settled_s = 0.0
+    for frame in frames(curve(*parts)):
+        for decision in segmenter.push(frame):
+            decisions.append(decision)
+            if isinstance(decision, Cut):
+                assert decision.end_s >= settled_s - 1e-9  # nothing ends before what was promised
+        settled_s = max(settled_s, segmenter.settled_s)
+    decisions += segmenter.flush(999.0)
+    assert [type(d) for d in decisions] == [Onset, Cut] * (len(decisions) // 2)
+    ended = cuts(decisions)
+    for before, after in zip(ended, ended[1:], strict=False):
+        assert before.end_s <= after.start_s + 1e-9
+    for cut in ended:
+        assert 0 <= cut.pcm_start_s <= cut.start_s + 1e-9 < cut.end_s
+        assert cut.end_s - cut.start_s <= CONFIG.max_length_s + FRAME_S
+        assert len(cut.pcm) == round((cut.end_s - cut.pcm_start_s) * SAMPLE_RATE_HZ)
+        assert np.all(np.diff(cut.pcm) == 1)
