@@ -1,0 +1,86 @@
+"""What we need of the ICE agent under aiortc and cannot ask it for.
+
+aiortc makes its `aioice.Connection` itself and passes no options on, so a connection is adjusted after it
+was made: that one object only, never the library.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+from aioice import Candidate, Connection
+from aioice.ice import StunProtocol
+from aioice.stun import Message
+from aiortc import RTCBundlePolicy, RTCConfiguration, RTCIceServer, RTCPeerConnection
+
+GATHER_S = 1  # a STUN server that does not answer must not cost aioice's 5 s (aiortc#1183)
+LOOPBACK = "127.0.0.1"
+
+Loopback = Literal["never", "also", "only"]
+
+
+def new_connection(ice_servers: tuple[str, ...]) -> RTCPeerConnection:
+    """A peer connection on one transport (RFC 9725 §4.4: BUNDLE) that talks to the given servers only.
+
+    Without a configuration aiortc asks a public STUN server.
+    """
+    servers = [RTCIceServer(url) for url in ice_servers]
+    return RTCPeerConnection(RTCConfiguration(iceServers=servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
+
+
+class IceWatch:
+    """Adjusts and observes the one ICE connection of a bundled peer connection.
+
+    To be made when the transport exists (a track, channel or remote description was set) and before
+    candidates are gathered.
+    """
+
+    def __init__(self, pc: RTCPeerConnection, loopback: Loopback) -> None:
+        self._connection = connection = _connection_of(pc)
+        self.heard_at_s = time.monotonic()
+        gather = connection.get_component_candidates
+        data_received, request_received = connection.data_received, connection.request_received
+
+        async def capped(
+            component: int,
+            addresses: list[str],
+            timeout: int = 0,  # noqa: ASYNC109 - aioice's signature
+        ) -> list[Candidate]:
+            if loopback == "only":
+                addresses = [LOOPBACK]
+            elif loopback == "also":
+                addresses = [*addresses, LOOPBACK]
+            return await gather(component, addresses, GATHER_S)
+
+        def heard_data(data: bytes, component: int) -> None:
+            self.heard_at_s = time.monotonic()
+            data_received(data, component)
+
+        def heard_request(message: Message, addr: tuple[str, int], protocol: StunProtocol) -> None:
+            self.heard_at_s = time.monotonic()
+            request_received(message, addr, protocol)
+
+        # mypy is right that methods are not to be assigned to; on this one instance it is the point.
+        connection.get_component_candidates = capped  # type: ignore[method-assign]
+        connection.data_received = heard_data  # type: ignore[method-assign]
+        connection.request_received = heard_request  # type: ignore[method-assign]
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since anything came from the other side: RTP, RTCP, data or a consent check.
+
+        A live peer, muted or not, asks for consent every 4 to 6 s (RFC 7675 §5.1), so a longer silence
+        means that it is gone; aioice itself notices only after 25 to 35 s.
+        """
+        return time.monotonic() - self.heard_at_s
+
+
+def _connection_of(pc: RTCPeerConnection) -> Connection:
+    transceivers = pc.getTransceivers()
+    if transceivers:
+        dtls = transceivers[0].receiver.transport
+    else:
+        assert pc.sctp is not None
+        dtls = pc.sctp.transport
+    return dtls.transport._connection

@@ -1,0 +1,215 @@
+"""Whether an SDP offer can be served, decided before anything is built for it. Pure functions.
+
+Everything a foreign client can send ends here in a SignalingError with a sentence: 400 for what is no SDP,
+422 for a sound offer we cannot take whole (RFC 9725 §4.2 forbids a partial answer).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from aiortc.codecs import CODECS
+from aiortc.rtcicetransport import RTCIceCandidate
+from aiortc.rtcpeerconnection import find_common_codecs
+from aiortc.sdp import MediaDescription, SessionDescription, candidate_from_sdp
+
+from realtime.errors import SignalingError
+
+MAX_SDP_BYTES = 64 * 1024
+ACCEPTED_CODECS = (
+    "audio/opus",
+    "audio/G722",
+    "audio/PCMU",
+    "audio/PCMA",
+    "video/VP8",
+    "video/H264 (profile-level-id 42001f or 42e01f)",
+)
+
+# What aiortc raises on foreign SDP: it asserts, indexes, converts and looks up as it goes.
+FOREIGN_SDP_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    StopIteration,
+    TypeError,
+    ValueError,
+)
+
+_MAX_CANDIDATES = 64
+_HASHES = {"sha-256", "sha-384", "sha-512"}
+_ICE_CHARS = re.compile(r"[A-Za-z0-9+/]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An offer that can be served."""
+
+    sdp: str
+    audio: bool
+    video: bool
+    captions: bool  # it has an m=application: a data channel can be opened
+    ice_ufrag: str
+
+
+def check_offer(body: bytes) -> Offer:
+    """Read an offer. Raises SignalingError 400, 413 or 422."""
+    if len(body) > MAX_SDP_BYTES:
+        raise SignalingError(413, f"an SDP offer is at most {MAX_SDP_BYTES // 1024} KiB")
+    text = _text(body)
+    if not text.startswith("v=0"):
+        raise SignalingError(400, "the body is not an SDP offer: it does not start with v=0")
+    text = _without_mdns(text)
+    try:
+        session = SessionDescription.parse(text)
+    except FOREIGN_SDP_ERRORS:
+        raise SignalingError(400, "the body is not a valid SDP offer") from None
+    kinds = [media.kind for media in session.media]
+    for kind in kinds:
+        if kind not in ("audio", "video", "application"):
+            raise _refused(f"the offer has an m={kind} section; audio, video and application are understood")
+        if kinds.count(kind) > 1:
+            raise _refused(f"the offer has {kinds.count(kind)} m={kind} sections; one at most is taken")
+    if "audio" not in kinds and "application" not in kinds:
+        raise _refused(
+            "the offer has no audio track: emotion is followed by utterances, so send an audio track, "
+            "or a data channel named captions (m=application) for words only"
+        )
+    _check_bundle(session)
+    for media in session.media:
+        _check_transport(media)
+        _check_candidates(media.ice_candidates)
+        if media.kind == "application":
+            _check_data(media)
+        else:
+            _check_rtp(media)
+    ice = session.media[0].ice
+    assert ice is not None and ice.usernameFragment is not None  # _check_transport saw to it
+    return Offer(text, "audio" in kinds, "video" in kinds, "application" in kinds, ice.usernameFragment)
+
+
+def with_rtcp_mux_only(sdp: str) -> str:
+    """Add `a=rtcp-mux-only` beside `a=rtcp-mux` (RFC 9725 §4.4, RFC 8858), which aiortc never writes."""
+    return sdp.replace("a=rtcp-mux\r\n", "a=rtcp-mux\r\na=rtcp-mux-only\r\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A trickle ICE fragment (RFC 8840)."""
+
+    ice_ufrag: str | None
+    candidates: tuple[RTCIceCandidate, ...]
+    complete: bool  # a=end-of-candidates was there
+
+
+def parse_fragment(body: bytes) -> Fragment:
+    """Read an `application/trickle-ice-sdpfrag` body. Raises SignalingError 400 or 413."""
+    if len(body) > MAX_SDP_BYTES:
+        raise SignalingError(413, f"an SDP fragment is at most {MAX_SDP_BYTES // 1024} KiB")
+    ufrag: str | None = None
+    complete = False
+    candidates: list[RTCIceCandidate] = []
+    for line in _without_mdns(_text(body)).splitlines():
+        name, _, value = line.strip().partition(":")
+        if name == "a=ice-ufrag":
+            ufrag = value
+        elif name == "a=end-of-candidates":
+            complete = True
+        elif name == "a=candidate":
+            candidates.append(_candidate(value))
+        elif name and not re.match(r"[a-z]=", name):
+            raise SignalingError(400, "the body is not an SDP fragment (RFC 8840)")
+    if len(candidates) > _MAX_CANDIDATES:
+        raise SignalingError(400, f"more than {_MAX_CANDIDATES} candidates in one fragment")
+    return Fragment(ufrag, tuple(candidates), complete)
+
+
+def _candidate(value: str) -> RTCIceCandidate:
+    try:
+        candidate = candidate_from_sdp(value)
+    except FOREIGN_SDP_ERRORS:
+        raise SignalingError(400, "a candidate line of the fragment is malformed") from None
+    _check_candidates([candidate])
+    candidate.sdpMLineIndex = 0  # whatever mid it names: all is bundled on the first section's transport
+    return candidate
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise SignalingError(400, "the body is not UTF-8 text") from None
+
+
+def _without_mdns(text: str) -> str:
+    """Leave out candidates whose address is an mDNS name.
+
+    Resolving them would hold up the answer by a multicast query for each; a browser that hides its address
+    is found all the same, as its checks reach ours first (peer-reflexive, RFC 8445 §7.3.1.3).
+    """
+    lines = (line for line in text.splitlines() if not re.match(r"a=candidate:.* \S+\.local ", line))
+    return "\r\n".join(lines) + "\r\n"
+
+
+def _check_bundle(session: SessionDescription) -> None:
+    mids = [media.rtp.muxId for media in session.media]
+    if len(set(mids)) < len(mids) or not all(mids):
+        raise _refused("each m= section needs an a=mid of its own (RFC 9143)")
+    bundles = [group.items for group in session.group if group.semantic == "BUNDLE"]
+    if len(bundles) != 1 or set(bundles[0]) != set(mids):
+        raise _refused("all m= sections must be in one a=group:BUNDLE (RFC 9725 §4.4)")
+    if bundles[0][0] != mids[0]:
+        raise _refused("the first m= section must be the first of a=group:BUNDLE")
+
+
+def _check_transport(media: MediaDescription) -> None:
+    name = f"the m={media.kind} section"
+    ufrag = media.ice.usernameFragment if media.ice else None
+    password = media.ice.password if media.ice else None
+    if not ufrag or not password:
+        raise _refused(f"{name} lacks a=ice-ufrag or a=ice-pwd")
+    if not 4 <= len(ufrag) <= 256 or not 22 <= len(password) <= 256:
+        raise _refused(f"{name} has an a=ice-ufrag or a=ice-pwd of illegal length (RFC 8839 §5.4)")
+    if not _ICE_CHARS.fullmatch(ufrag) or not _ICE_CHARS.fullmatch(password):
+        raise _refused(f"{name} has an a=ice-ufrag or a=ice-pwd with illegal characters")
+    if media.dtls is None or media.dtls.role not in ("auto", "client"):
+        raise _refused(f"{name} needs a=setup:actpass or a=setup:active")
+    if not any(fingerprint.algorithm.lower() in _HASHES for fingerprint in media.dtls.fingerprints):
+        raise _refused(f"{name} needs an a=fingerprint of type sha-256")
+
+
+def _check_candidates(candidates: list[RTCIceCandidate]) -> None:
+    if len(candidates) > _MAX_CANDIDATES:
+        raise SignalingError(400, f"an m= section has more than {_MAX_CANDIDATES} candidates")
+    if not all(0 <= candidate.port < 65536 for candidate in candidates):
+        raise SignalingError(400, "a candidate has an impossible port")
+
+
+def _check_rtp(media: MediaDescription) -> None:
+    name = f"the m={media.kind} section"
+    if media.profile not in ("UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP"):
+        raise _refused(f"{name} is {media.profile}; only UDP/TLS/RTP/SAVPF (DTLS-SRTP) is taken")
+    if not media.rtcp_mux:
+        raise _refused(f"{name} lacks a=rtcp-mux")
+    if media.direction not in ("sendonly", "sendrecv"):
+        raise _refused(f"{name} is {media.direction or 'without a direction'}; a publisher sends: a=sendonly")
+    try:
+        common = find_common_codecs(CODECS[media.kind], media.rtp.codecs)
+    except FOREIGN_SDP_ERRORS:
+        raise SignalingError(400, f"{name} has malformed codec parameters") from None
+    if not any(codec.name.lower() != "rtx" for codec in common):
+        raise _refused(f"{name} offers no codec that is understood here")
+
+
+def _check_data(media: MediaDescription) -> None:
+    if media.profile not in ("UDP/DTLS/SCTP", "DTLS/SCTP") or (
+        media.profile == "UDP/DTLS/SCTP" and not 0 < (media.sctp_port or 0) < 65536
+    ):
+        raise _refused("the m=application section must be UDP/DTLS/SCTP webrtc-datachannel with a=sctp-port")
+    if media.profile == "DTLS/SCTP" and not str(media.fmt[0]).isdigit():
+        raise _refused("the m=application section names no SCTP port")
+
+
+def _refused(detail: str) -> SignalingError:
+    return SignalingError(422, detail, ACCEPTED_CODECS)

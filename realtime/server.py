@@ -1,0 +1,101 @@
+"""The ingest server: WHIP, health and metrics on one aiohttp application.
+
+`make_app` builds it, whoever runs it adds routes of its own and starts it; the application's shutdown
+closes every peer, so that open utterances are flushed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiortc.rtcicetransport import parse_stun_turn_uri
+
+from realtime import telemetry
+from realtime.auth import require_token_off_loopback
+from realtime.seats import Rooms
+from realtime.webrtc import PeerConfig
+from realtime.whip import Whip, bearer_middleware, cors_middleware
+
+Ready = Callable[[], Awaitable[str | None]]  # None = ready, else why not, in one line
+
+_PICTURE_THREADS = 2  # shared: JPEG compression releases the GIL, and one peer has one picture in flight
+
+
+@dataclass(frozen=True, slots=True)
+class IngestConfig:
+    """Where the ingest listens and what it takes."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str | None = None  # bearer token; required when `host` is not a loopback address
+    ice_servers: tuple[str, ...] = ()  # stun: URLs; none by default
+    loopback_only: bool = False  # media on 127.0.0.1 only (tests, demo)
+    max_participants: int = 64  # in this process; more are told to come back later
+    video_fps: float = 5.0  # pictures kept of each participant, per second
+    connect_timeout_s: float = 15.0
+    dead_peer_s: float = 8.0
+    shutdown_s: float = 5.0  # to flush and close all peers
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 65536:
+            raise ValueError(f"port must lie between 0 and 65535, got {self.port}")
+        if self.max_participants < 1:
+            raise ValueError(f"max_participants must be at least 1, got {self.max_participants}")
+        for name in ("video_fps", "connect_timeout_s", "dead_peer_s", "shutdown_s"):
+            if not 0 < getattr(self, name) < 3600:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for url in self.ice_servers:
+            try:
+                parse_stun_turn_uri(url)
+            except ValueError:
+                raise ValueError(f"ice_servers: {url!r} is not a stun: URL") from None
+
+
+async def always_ready() -> str | None:
+    """For a server with nothing behind it to wait for."""
+    return None
+
+
+def make_app(rooms: Rooms, config: IngestConfig, ready: Ready = always_ready) -> web.Application:
+    """The application. Raises SettingsError for an open door to the network."""
+    require_token_off_loopback(config.host, config.token)
+    pictures = ThreadPoolExecutor(_PICTURE_THREADS, thread_name_prefix="pictures")
+    peer_config = PeerConfig(
+        ice_servers=config.ice_servers,
+        loopback_only=config.loopback_only,
+        video_fps=config.video_fps,
+        connect_timeout_s=config.connect_timeout_s,
+        dead_peer_s=config.dead_peer_s,
+    )
+    whip = Whip(rooms, peer_config, config.max_participants, pictures)
+    app = web.Application(middlewares=[cors_middleware, bearer_middleware(config.token)])
+    whip.add_routes(app)
+    app.add_routes(
+        [web.get("/healthz", _healthz), web.get("/readyz", _readyz(ready)), web.get("/metrics", _metrics)]
+    )
+
+    async def shut_down(_: web.Application) -> None:
+        await whip.close(config.shutdown_s)
+        pictures.shutdown(wait=False, cancel_futures=True)
+
+    app.on_shutdown.append(shut_down)
+    return app
+
+
+async def _healthz(_: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+def _readyz(ready: Ready) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def readyz(_: web.Request) -> web.Response:
+        why_not = await ready()
+        return web.Response(text=f"{why_not or 'ready'}\n", status=503 if why_not else 200)
+
+    return readyz
+
+
+async def _metrics(_: web.Request) -> web.Response:
+    return web.Response(body=telemetry.render(), headers={"Content-Type": telemetry.CONTENT_TYPE})

@@ -1,0 +1,286 @@
+"""One WHIP publisher: its peer connection, its tracks, its captions, until it is gone.
+
+Media goes into a `Seat` on the session clock. Every track is read by a task of its own from the moment it
+appears: aiortc queues decoded frames without bound for a track that nobody reads (aiortc#554). Knows
+nothing of HTTP, of rooms or of what becomes of the media.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import av
+from aiortc import MediaStreamTrack, RTCDataChannel, RTCSessionDescription
+from aiortc.exceptions import InternalError, InvalidAccessError, InvalidStateError, OperationError
+from aiortc.mediastreams import MediaStreamError
+from aiortc.rtcicetransport import RTCIceCandidate
+
+from realtime import caption_channel, telemetry
+from realtime.clock import TrackClock
+from realtime.errors import SignalingError
+from realtime.ice import IceWatch, new_connection
+from realtime.media import AudioNormaliser, VideoSampler
+from realtime.messages import Picture
+from realtime.sdp import ACCEPTED_CODECS, FOREIGN_SDP_ERRORS, with_rtcp_mux_only
+from realtime.seats import Seat
+
+log = logging.getLogger(__name__)
+
+# aiortc gives an audio frame out when 4 later ones have come (JitterBuffer(prefetch=4)), and a frame is sent
+# only when its last sample has been spoken.
+_AUDIO_HELD_FRAMES = 5
+_VIDEO_HELD_MAX_S = 0.1  # a video frame is given out when the next one begins
+_ANNOUNCE_S = 0.01  # a change of the clock offset by less is not worth a message
+_DRAIN_S = 1.0  # for frames already decoded, at the end
+_CLOSE_S = 3.0  # for the DTLS and SCTP goodbyes
+_AIORTC_ERRORS = (InternalError, InvalidAccessError, InvalidStateError, OperationError)
+_REPLY_BUFFER_BYTES = 64 * 1024  # a client that does not read its errors gets no more of them
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConfig:
+    """Limits of one peer."""
+
+    ice_servers: tuple[str, ...] = ()  # stun: URLs; none by default
+    loopback_only: bool = False  # candidates on 127.0.0.1 only (tests, demo)
+    video_fps: float = 5.0  # pictures kept, per second
+    connect_timeout_s: float = 15.0  # from the offer to a connected peer
+    dead_peer_s: float = 8.0  # nothing heard for this long: gone
+
+
+class Peer:
+    """A publisher's end of one peer connection.
+
+    It lives in one task, from construction to the last resource freed; `close` asks that task to end and
+    waits for it. `pictures` runs scaling and JPEG compression: 2 ms a picture, too long for a loop that all
+    peers share. Audio is resampled in place: 70 µs a packet, of which a thread would still cost the loop 20.
+    """
+
+    def __init__(
+        self, seat: Seat, config: PeerConfig, pictures: Executor, forget: Callable[[Peer], None]
+    ) -> None:
+        self.seat = seat
+        self._config = config
+        self._pictures = pictures
+        self._forget = forget
+        self._born_s = time.monotonic()
+        self._name = f"{seat.session_id[:8]}-{secrets.token_hex(2)}"  # for logs: no name of a person
+        self._pc = new_connection(config.ice_servers)
+        self._ice: IceWatch | None = None
+        self._connected = False
+        self._over = asyncio.Event()
+        self._reason = "closed"
+        self._readers: set[asyncio.Task[None]] = set()
+        self._picture_job: asyncio.Future[Picture] | None = None
+        self._audio_clock = TrackClock()
+        self._channel: RTCDataChannel | None = None
+        self._opened_s = 0.0  # session time at which the captions channel opened
+        self._announced_s: float | None = None
+        self._pc.on("track", self._on_track)
+        self._pc.on("datachannel", self._on_channel)
+        self._pc.on("connectionstatechange", self._on_state)
+        self._life = asyncio.create_task(self._live(), name=f"peer {self._name}")
+
+    async def answer(self, offer: str) -> str:
+        """The SDP answer with all our candidates.
+
+        Raises SignalingError 422 for what aiortc will not take, 409 when the peer was closed meanwhile.
+        """
+        try:
+            await self._pc.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+            self._ice = IceWatch(self._pc, "only" if self._config.loopback_only else "never")
+            await self._pc.setLocalDescription(await self._pc.createAnswer())
+        except (*FOREIGN_SDP_ERRORS, *_AIORTC_ERRORS) as error:
+            if self._over.is_set():
+                raise SignalingError(
+                    409, f"the connection was ended while it was set up: {self._reason}"
+                ) from None
+            log.info("peer %s: offer refused: %r", self._name, error)
+            raise SignalingError(422, "the offer cannot be answered", ACCEPTED_CODECS) from None
+        return with_rtcp_mux_only(self._pc.localDescription.sdp)
+
+    async def add_candidates(self, candidates: tuple[RTCIceCandidate, ...], *, complete: bool) -> None:
+        """Trickled candidates of the client. Raises SignalingError 400 for one that makes no sense."""
+        try:
+            for candidate in candidates:
+                await self._pc.addIceCandidate(candidate)
+            if complete:
+                await self._pc.addIceCandidate(None)
+        except ValueError:
+            raise SignalingError(400, "a candidate of the fragment cannot be used") from None
+
+    async def close(self, reason: str) -> None:
+        """End the peer, flush its audio, leave the seat. Idempotent; the first reason counts."""
+        self._end(reason)
+        await asyncio.shield(self._life)
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    def _end(self, reason: str) -> None:
+        if not self._over.is_set():
+            self._reason = reason
+            self._over.set()
+
+    async def _live(self) -> None:
+        watch_s = min(1.0, self._config.dead_peer_s / 4)
+        while not self._over.is_set():
+            try:
+                await asyncio.wait_for(self._over.wait(), watch_s)
+            except TimeoutError:
+                self._watch()
+        try:
+            await self._tear_down()
+        finally:
+            self._forget(self)
+        log.info("peer %s left: %s", self._name, self._reason)
+
+    def _watch(self) -> None:
+        if not self._connected:
+            if time.monotonic() - self._born_s > self._config.connect_timeout_s:
+                self._end("connect_timeout")
+        elif self._ice is not None and self._ice.silent_s > self._config.dead_peer_s:
+            self._end("lost")
+
+    async def _tear_down(self) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self._pc.close()  # ends the tracks once what is decoded has been given out
+        except TimeoutError:
+            log.warning("peer %s: the connection did not close within %g s", self._name, _CLOSE_S)
+        if self._readers:
+            _, late = await asyncio.wait(self._readers, timeout=_DRAIN_S if self._connected else 0)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        if self._picture_job is not None:
+            await asyncio.wait([self._picture_job])
+        await self.seat.leave(self._reason)
+
+    def _on_state(self) -> None:
+        state = self._pc.connectionState
+        if state == "connected" and not self._connected:
+            self._connected = True
+            telemetry.SESSION_CONNECT_SECONDS.observe(time.monotonic() - self._born_s)
+            log.info("peer %s connected", self._name)
+        elif state in ("failed", "closed"):
+            self._end(state)
+
+    # ---- media -----------------------------------------------------------------------------------
+
+    def _on_track(self, track: MediaStreamTrack) -> None:
+        read = self._read_audio(track) if track.kind == "audio" else self._read_video(track)
+        task = asyncio.create_task(read, name=f"{track.kind} of {self._name}")
+        self._readers.add(task)
+        task.add_done_callback(self._on_reader_done)
+
+    def _on_reader_done(self, task: asyncio.Task[None]) -> None:
+        self._readers.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s: reading failed", task.get_name(), exc_info=error)
+            self._end("error")
+
+    async def _read_audio(self, track: MediaStreamTrack) -> None:
+        # Holes are left open (fill_s=0): who cuts utterances fills and counts them, to say what was lost.
+        normaliser = AudioNormaliser(fill_s=0.0)
+        try:
+            while True:
+                frame = await track.recv()
+                assert (
+                    isinstance(frame, av.AudioFrame) and frame.pts is not None and frame.time_base is not None
+                )
+                if self._audio_clock.offset_s is None:
+                    self._announced_s = None  # what was told at the opening was provisional
+                held_s = _AUDIO_HELD_FRAMES * frame.samples / frame.sample_rate
+                at_s = self._audio_clock.at_s(frame.pts, frame.time_base, self.seat.now_s() - held_s)
+                dropped_ms = normaliser.dropped_ms
+                for chunk in normaliser.push(frame, at_s):
+                    self.seat.push_audio(chunk)
+                if normaliser.dropped_ms > dropped_ms:
+                    telemetry.FRAMES_DROPPED_TOTAL.labels(kind="audio", reason="late").inc()
+                self._announce()
+        except MediaStreamError:  # the track ended or was removed
+            for chunk in normaliser.flush():
+                self.seat.push_audio(chunk)
+
+    async def _read_video(self, track: MediaStreamTrack) -> None:
+        clock, sampler = TrackClock(), VideoSampler(self._config.video_fps)
+        loop = asyncio.get_running_loop()
+        last_pts: int | None = None
+        try:
+            while True:
+                frame = await track.recv()
+                assert (
+                    isinstance(frame, av.VideoFrame) and frame.pts is not None and frame.time_base is not None
+                )
+                before_pts, last_pts = last_pts, frame.pts
+                if before_pts is None:  # how long the first one was held is not known: it cannot be placed
+                    continue
+                step_s = float((frame.pts - before_pts) * frame.time_base)
+                held_s = min(max(step_s, 0.0), _VIDEO_HELD_MAX_S)
+                at_s = clock.at_s(frame.pts, frame.time_base, self.seat.now_s() - held_s)
+                if not sampler.due(at_s):
+                    continue
+                if self._picture_job is not None:  # the thread cannot follow: drop the newest, keep reading
+                    telemetry.FRAMES_DROPPED_TOTAL.labels(kind="video", reason="busy").inc()
+                    continue
+                self._picture_job = loop.run_in_executor(self._pictures, sampler.encode, frame, at_s)
+                self._picture_job.add_done_callback(self._on_picture)
+        except MediaStreamError:
+            return
+
+    def _on_picture(self, job: asyncio.Future[Picture]) -> None:
+        self._picture_job = None
+        if job.cancelled():
+            return
+        if error := job.exception():
+            log.warning("peer %s: a video frame could not be compressed: %s", self._name, error)
+            telemetry.FRAMES_DROPPED_TOTAL.labels(kind="video", reason="error").inc()
+        else:
+            self.seat.push_picture(job.result())
+
+    # ---- captions --------------------------------------------------------------------------------
+
+    def _on_channel(self, channel: RTCDataChannel) -> None:
+        if channel.label != caption_channel.LABEL:
+            log.info("peer %s: a data channel that is not %s is ignored", self._name, caption_channel.LABEL)
+            channel.close()
+            return
+        self._channel = channel
+        self._opened_s = self.seat.now_s()
+        self._announced_s = None
+        channel.on("message", self._on_message)
+        self._announce()
+
+    def _offset_s(self) -> float:
+        """Session time of the participant's media start; without audio that is the opening of the channel."""
+        offset_s = self._audio_clock.offset_s
+        return self._opened_s if offset_s is None else offset_s
+
+    def _announce(self) -> None:
+        offset_s = self._offset_s()
+        stale = self._announced_s is None or abs(offset_s - self._announced_s) >= _ANNOUNCE_S
+        if stale and self._reply(caption_channel.clock_message(offset_s)):
+            self._announced_s = offset_s
+
+    def _on_message(self, message: str | bytes) -> None:
+        try:
+            caption = caption_channel.parse_caption(message, self._offset_s())
+        except ValueError as error:
+            telemetry.CAPTIONS_TOTAL.labels(outcome="malformed").inc()
+            self._reply(caption_channel.error_message(str(error)))
+            return
+        telemetry.CAPTIONS_TOTAL.labels(outcome="accepted").inc()
+        self.seat.push_caption(caption)
+
+    def _reply(self, message: str) -> bool:
+        channel = self._channel
+        if channel is None or channel.readyState != "open" or channel.bufferedAmount > _REPLY_BUFFER_BYTES:
+            return False
+        channel.send(message)
+        return True

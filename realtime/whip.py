@@ -1,0 +1,252 @@
+"""WHIP over HTTP (RFC 9725): `POST /whip/{room}`, then PATCH and DELETE on the resource it names.
+
+A participant that is already in the room is *replaced*, not refused: who lost the network comes back before
+the old connection is known to be dead (up to 8 s), and a 409 would lock them out just then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from realtime import telemetry
+from realtime.auth import authorized
+from realtime.errors import BusError, SignalingError
+from realtime.sdp import MAX_SDP_BYTES, Offer, check_offer, parse_fragment
+from realtime.seats import Rooms
+from realtime.webrtc import Peer, PeerConfig
+
+log = logging.getLogger(__name__)
+
+SDP_TYPE = "application/sdp"
+FRAGMENT_TYPE = "application/trickle-ice-sdpfrag"
+EVENTS_REL = "urn:cmath-stream:rel:events"  # Link relation of the session's event stream
+_RETRY_AFTER_S = 5
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "Location, ETag, Link, Accept-Patch, Retry-After",
+}
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": "OPTIONS, GET, POST, PATCH, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
+    "Access-Control-Max-Age": "600",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Resource:
+    """One WHIP session: what its URL stands for."""
+
+    room: str
+    peer: Peer
+    ice_ufrag: str  # of the client's offer
+
+
+class Whip:
+    """The peers of this process and the routes that make and end them."""
+
+    def __init__(self, rooms: Rooms, config: PeerConfig, max_participants: int, pictures: Executor) -> None:
+        self._rooms = rooms
+        self._config = config
+        self._max_participants = max_participants
+        self._pictures = pictures
+        self._resources: dict[str, _Resource] = {}
+        self._joining = asyncio.Lock()  # so that two offers of one participant cannot both replace a third
+        self._closing = False
+
+    def add_routes(self, app: web.Application) -> None:
+        """Put the WHIP endpoint and resources on `app`."""
+        endpoint, resource = "/whip/{room}", "/whip/sessions/{token}"
+        app.router.add_route("GET", resource, _empty)
+        app.router.add_route("OPTIONS", resource, _options)
+        app.router.add_route("PATCH", resource, _guarded(self._patch))
+        app.router.add_route("DELETE", resource, _guarded(self._delete))
+        app.router.add_route("GET", endpoint, _empty)
+        app.router.add_route("OPTIONS", endpoint, _options)
+        app.router.add_route("POST", endpoint, _guarded(self._post))
+
+    async def close(self, deadline_s: float) -> None:
+        """Take no more offers, close every peer; give up on what is left after the deadline."""
+        self._closing = True
+        peers = [resource.peer for resource in self._resources.values()]
+        closing = [asyncio.create_task(peer.close("shutdown"), name="close peer") for peer in peers]
+        if not closing:
+            return
+        _, late = await asyncio.wait(closing, timeout=deadline_s)
+        for task in late:
+            task.cancel()
+        if late:
+            log.warning("%d peers did not close within %g s", len(late), deadline_s)
+
+    async def _post(self, request: web.Request) -> web.Response:
+        room = request.match_info["room"]
+        participant = request.query.get("participant") or f"p-{secrets.token_hex(4)}"
+        for what, name in (("room", room), ("participant", participant)):
+            if not _NAME.fullmatch(name):
+                raise SignalingError(400, f"a {what} name is 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+        offer = check_offer(await _body(request, SDP_TYPE))
+        token, peer = await self._join(room, participant, offer, request.query.get("purpose"))
+        try:
+            answer = await peer.answer(offer.sdp)
+        except BaseException:
+            await peer.close("setup_failed")
+            raise
+        events = request.url.origin().with_path(f"/v1/sessions/{room}/events")
+        headers = {
+            "Location": f"/whip/sessions/{token}",
+            "Link": ", ".join([*_ice_links(self._config.ice_servers), f'<{events}>; rel="{EVENTS_REL}"']),
+            "Accept-Patch": FRAGMENT_TYPE,
+        }  # no ETag: there is no ICE restart (RFC 9725 §4.3.1)
+        return web.Response(status=201, text=answer, content_type=SDP_TYPE, headers=headers)
+
+    async def _join(self, room: str, participant: str, offer: Offer, purpose: str | None) -> tuple[str, Peer]:
+        async with self._joining:
+            for other in list(self._resources.values()):
+                if other.room == room and other.peer.seat.participant_id == participant:
+                    await other.peer.close("replaced")
+            if self._closing:
+                raise SignalingError(503, "this server is shutting down")
+            if len(self._resources) >= self._max_participants:
+                raise SignalingError(503, "this server is full; try again in a few seconds")
+            try:
+                seat = await self._rooms.join(
+                    room,
+                    participant,
+                    captions=offer.captions,
+                    audio=offer.audio,
+                    video=offer.video,
+                    purpose=purpose,
+                )
+            except BusError as error:
+                raise SignalingError(503, str(error)) from error
+            token = secrets.token_urlsafe(16)  # 128 bits: knowing the URL is what allows PATCH and DELETE
+            peer = Peer(seat, self._config, self._pictures, lambda _: self._forget(token))
+            self._resources[token] = _Resource(room, peer, offer.ice_ufrag)
+            return token, peer
+
+    async def _patch(self, request: web.Request) -> web.Response:
+        resource = self._resource(request)
+        fragment = parse_fragment(await _body(request, FRAGMENT_TYPE))
+        if fragment.ice_ufrag is None:
+            raise SignalingError(400, "the fragment lacks a=ice-ufrag (RFC 8840 §4.4)")
+        if fragment.ice_ufrag != resource.ice_ufrag:
+            raise SignalingError(422, "ICE restart is not supported; make a new offer instead")
+        await resource.peer.add_candidates(fragment.candidates, complete=fragment.complete)
+        return web.Response(status=204)
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        resource = self._resource(request)
+        self._forget(request.match_info["token"])
+        await resource.peer.close("hangup")
+        return web.Response(status=200)
+
+    def _resource(self, request: web.Request) -> _Resource:
+        resource = self._resources.get(request.match_info["token"])
+        if resource is None:
+            raise SignalingError(404, "there is no such WHIP session, or it has ended")
+        return resource
+
+    def _forget(self, token: str) -> None:
+        self._resources.pop(token, None)
+
+
+def bearer_middleware(token: str | None) -> Middleware:
+    """Ask for the bearer token where media goes in and emotions come out; a preflight carries none."""
+
+    @web.middleware
+    async def bearer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        guarded = request.path.startswith("/v1/") or (
+            request.path.startswith("/whip/") and request.method not in ("GET", "HEAD")
+        )
+        if token is None or not guarded or request.method == "OPTIONS":
+            return await handler(request)
+        if not authorized(request.headers.get("Authorization"), token):
+            telemetry.SESSIONS_REJECTED_TOTAL.labels(reason="unauthorized").inc()
+            response = _problem(SignalingError(401, "a valid bearer token is needed"))
+            response.headers["WWW-Authenticate"] = "Bearer"
+            return response
+        return await handler(request)
+
+    return bearer
+
+
+@web.middleware
+async def cors_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let pages of any origin publish (RFC 9725 §4.2). The event stream is not opened this way: on a
+    loopback server without a token, any site the user visits could read it.
+    """
+    headers = _CORS if request.path.startswith("/whip/") else {}
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        error.headers.update(headers)
+        raise
+    if not response.prepared:
+        response.headers.update(headers)
+    return response
+
+
+def _guarded(handler: Callable[[web.Request], Awaitable[web.Response]]) -> Handler:
+    """Turn a refusal into its problem document (RFC 9457)."""
+
+    async def guarded(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except SignalingError as error:
+            if request.method == "POST":
+                telemetry.SESSIONS_REJECTED_TOTAL.labels(reason=str(error.status)).inc()
+            log.info("%s refused: %d %s", request.method, error.status, error.detail)
+            return _problem(error)
+
+    return guarded
+
+
+def _problem(error: SignalingError) -> web.Response:
+    document: dict[str, object] = {
+        "type": "about:blank",
+        "title": http.HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.detail,
+    }
+    if error.accepted:
+        document["accepted"] = list(error.accepted)
+    response = web.json_response(document, status=error.status, content_type="application/problem+json")
+    if error.status == 503:
+        response.headers["Retry-After"] = str(_RETRY_AFTER_S)
+    elif error.status == 415:
+        response.headers["Accept-Post"] = SDP_TYPE
+        response.headers["Accept-Patch"] = FRAGMENT_TYPE
+    return response
+
+
+async def _body(request: web.Request, content_type: str) -> bytes:
+    if request.content_type != content_type:
+        raise SignalingError(415, f"the body must be {content_type}, not {request.content_type}")
+    body = b""
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > MAX_SDP_BYTES:
+            break  # whoever reads it says that it is too large
+    return body
+
+
+def _ice_links(ice_servers: tuple[str, ...]) -> list[str]:
+    return [f'<{url}>; rel="ice-server"' for url in ice_servers]
+
+
+async def _empty(_: web.Request) -> web.Response:
+    return web.Response(status=204)
+
+
+async def _options(_: web.Request) -> web.Response:
+    return web.Response(status=204, headers={**_PREFLIGHT, "Accept-Post": SDP_TYPE})

@@ -1,0 +1,271 @@
+"""WHIP as HTTP: every answer of PROTOCOL §1, seen from a client."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiortc import RTCSessionDescription
+
+from realtime.errors import SettingsError
+from realtime.server import IngestConfig, make_app
+from realtime.settings import build
+from tests.calls import SDP, GreyTrack, ToneTrack, calling, client, offer_of, serving, until
+from tests.fake_rooms import FakeRooms
+
+FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
+TOKEN = "a-token-of-sixteen-or-more"
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+def ufrag_of(sdp: str) -> str:
+    found = re.search(r"a=ice-ufrag:(\S+)", sdp)
+    assert found is not None
+    return found[1]
+
+
+async def test_the_life_of_a_session(http: aiohttp.ClientSession) -> None:
+    rooms = FakeRooms()
+    async with serving(rooms) as url:
+        offer = await offer_of(ToneTrack(), GreyTrack())
+        async with http.post(f"{url}/whip/room-1?participant=ann", data=offer, headers=SDP) as response:
+            answer = await response.text()
+            assert response.status == 201
+            assert response.content_type == "application/sdp"
+            location = response.headers["Location"]
+            assert re.fullmatch(r"/whip/sessions/[A-Za-z0-9_-]{22,}", location)
+            assert f"<{url}/v1/sessions/room-1/events>; rel=" in response.headers["Link"]
+            assert "ETag" not in response.headers  # no ICE restart
+            assert response.headers["Access-Control-Allow-Origin"] == "*"
+            assert "Location" in response.headers["Access-Control-Expose-Headers"]
+        assert answer.count("a=rtcp-mux-only\r\n") == answer.count("a=rtcp-mux\r\n") == 2
+        assert answer.count("a=recvonly") == 2 and "a=sendrecv" not in answer
+        assert "a=group:BUNDLE 0 1 2" in answer
+        assert set(re.findall(r"a=candidate:\S+ 1 udp \d+ (\S+)", answer)) == {"127.0.0.1"}
+        assert "a=end-of-candidates" in answer
+        (seat,) = rooms.seats
+        assert seat.participant_id == "ann"
+        assert seat.offered == {"audio": True, "video": True, "captions": True}
+
+        async with http.get(url + location) as response:
+            assert (response.status, await response.read()) == (204, b"")
+        async with http.delete(url + location) as response:
+            assert response.status == 200
+        assert seat.left == "hangup"
+        async with http.delete(url + location) as response:
+            assert response.status == 404
+            assert response.content_type == "application/problem+json"
+        async with http.patch(url + location, data="a=end-of-candidates\r\n", headers=FRAGMENT) as response:
+            assert response.status == 404
+
+
+async def test_endpoint_get_and_options(http: aiohttp.ClientSession) -> None:
+    async with serving(FakeRooms(), IngestConfig(token=TOKEN)) as url:
+        async with http.get(f"{url}/whip/room") as response:
+            assert (response.status, await response.read()) == (204, b"")
+        for path in ("/whip/room", "/whip/sessions/abc"):
+            async with http.options(url + path) as response:  # no token: a preflight carries none
+                assert response.status == 204
+                assert response.headers["Accept-Post"] == "application/sdp"
+                assert "If-Match" in response.headers["Access-Control-Allow-Headers"]
+                assert "PATCH" in response.headers["Access-Control-Allow-Methods"]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "body", "status", "words"),
+    [
+        ("/whip/room", {"Content-Type": "text/plain"}, "v=0", 415, "application/sdp"),
+        ("/whip/room", SDP, "", 400, "v=0"),
+        ("/whip/room", SDP, "not sdp", 400, "v=0"),
+        ("/whip/room", SDP, "v=0" + "x" * 70_000, 413, "64 KiB"),
+        ("/whip/room", SDP, "v=0\r\ns=-\r\n", 422, "no audio track"),
+        ("/whip/ro%20om", SDP, "v=0", 400, "room name"),
+        ("/whip/" + "r" * 65, SDP, "v=0", 400, "room name"),
+        ("/whip/room?participant=a%2Fb", SDP, "v=0", 400, "participant name"),
+    ],
+)
+async def test_bad_offers(
+    http: aiohttp.ClientSession, path: str, headers: dict[str, str], body: str, status: int, words: str
+) -> None:
+    rooms = FakeRooms()
+    async with serving(rooms) as url, http.post(url + path, data=body, headers=headers) as response:
+        problem = await response.json(content_type="application/problem+json")
+        assert (response.status, problem["status"]) == (status, status)
+        assert words in problem["detail"]
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+        if status == 415:
+            assert response.headers["Accept-Post"] == "application/sdp"
+        if status == 422:
+            assert "audio/opus" in problem["accepted"]
+        assert rooms.seats == []
+
+
+async def test_an_offer_that_aiortc_will_not_take_leaves_no_seat(http: aiohttp.ClientSession) -> None:
+    rooms = FakeRooms()
+    offer = await offer_of(ToneTrack())
+    async with serving(rooms) as url:
+        broken = offer.replace("a=setup:actpass", "a=setup:active").replace("SAVPF 96", "SAVPF 96 200")
+        for text in (broken, offer.replace("typ host", "typ strange")):
+            async with http.post(f"{url}/whip/room", data=text, headers=SDP) as response:
+                assert response.status in (201, 400, 422)
+                location = response.headers.get("Location")
+            if location is not None:
+                async with http.delete(url + location):
+                    pass
+        assert all(seat.left for seat in rooms.seats)
+
+
+@pytest.mark.parametrize("full", ["rooms", "server"])
+async def test_no_place(http: aiohttp.ClientSession, full: str) -> None:
+    rooms = FakeRooms()
+    rooms.full = full == "rooms"
+    offer = await offer_of(ToneTrack())
+    async with serving(rooms, IngestConfig(loopback_only=True, max_participants=1)) as url:
+        if full == "server":
+            async with http.post(f"{url}/whip/room", data=offer, headers=SDP) as response:
+                assert response.status == 201
+        async with http.post(f"{url}/whip/room", data=offer, headers=SDP) as response:
+            assert response.status == 503
+            assert int(response.headers["Retry-After"]) > 0
+        async with http.get(f"{url}/metrics") as response:
+            assert 'cmath_stream_sessions_rejected_total{reason="503"}' in await response.text()
+
+
+async def test_the_same_participant_replaces_itself(http: aiohttp.ClientSession) -> None:
+    rooms = FakeRooms()
+    offer = await offer_of(ToneTrack())
+    async with serving(rooms) as url:
+        target = f"{url}/whip/room?participant=ann"
+
+        async def post() -> int:
+            async with http.post(target, data=offer, headers=SDP) as response:
+                return response.status
+
+        assert await post() == 201
+        assert 201 in await asyncio.gather(post(), post())  # the one replaced may get a 422
+        assert [seat.left for seat in rooms.seats] == ["replaced", "replaced", None]
+    assert rooms.seats[-1].left == "shutdown"
+
+
+async def test_who_does_not_connect_is_let_go(http: aiohttp.ClientSession) -> None:
+    rooms = FakeRooms()
+    offer = await offer_of(ToneTrack())
+    async with serving(rooms, IngestConfig(loopback_only=True, connect_timeout_s=0.3)) as url:
+        async with http.post(f"{url}/whip/room", data=offer, headers=SDP) as response:
+            location = response.headers["Location"]
+        await rooms.until(lambda: rooms.seats[0].left)
+        assert rooms.seats[0].left == "connect_timeout"
+        async with http.delete(url + location) as response:
+            assert response.status == 404
+
+
+async def test_trickle(http: aiohttp.ClientSession) -> None:
+    rooms = FakeRooms()
+    async with serving(rooms) as url, calling(f"{url}/whip/room", ToneTrack()) as call:
+        ufrag = ufrag_of(call.pc.localDescription.sdp)
+
+        async def patch(body: str, headers: dict[str, str] = FRAGMENT) -> tuple[int, str]:
+            async with http.patch(call.resource, data=body, headers=headers) as response:
+                return response.status, await response.text()
+
+        candidate = (
+            "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\na=candidate:1 1 udp 21 127.0.0.1 9 typ host\r\n"
+        )
+        assert await patch(f"a=ice-ufrag:{ufrag}\r\na=ice-pwd:x\r\n{candidate}") == (204, "")
+        assert (await patch(candidate))[0] == 400
+        status, text = await patch(f"a=ice-ufrag:else\r\n{candidate}")
+        assert status == 422 and "ICE restart" in text
+        assert (await patch(f"a=ice-ufrag:{ufrag}\r\na=candidate:broken\r\n"))[0] == 400
+        assert (await patch(candidate, SDP))[0] == 415
+        assert await patch(f"a=ice-ufrag:{ufrag}\r\na=end-of-candidates\r\n") == (204, "")
+        await call.ready()
+
+
+async def test_a_client_whose_candidates_all_trickle_connects(http: aiohttp.ClientSession) -> None:
+    rooms = FakeRooms()
+    async with serving(rooms) as url:
+        pc, channel, _ = client(ToneTrack())
+        assert channel is not None
+        await pc.setLocalDescription(await pc.createOffer())
+        offer = pc.localDescription.sdp
+        bare = re.sub(r"a=candidate:.*\r\n|a=end-of-candidates\r\n", "", offer)
+        async with http.post(f"{url}/whip/room", data=bare, headers=SDP) as response:
+            location, answer = response.headers["Location"], await response.text()
+        lines = re.findall(r"a=candidate:.*", offer)[:1]
+        body = "\r\n".join([f"a=ice-ufrag:{ufrag_of(offer)}", "a=mid:0", *lines, ""])
+        async with http.patch(url + location, data=body, headers=FRAGMENT) as response:
+            assert response.status == 204
+        await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        await until(lambda: pc.connectionState == "connected", "connected")
+        await pc.close()
+        await rooms.until(lambda: rooms.seats[0].left)
+
+
+async def test_the_token(http: aiohttp.ClientSession) -> None:
+    rooms = FakeRooms()
+    offer = await offer_of(ToneTrack())
+    async with serving(rooms, IngestConfig(token=TOKEN, loopback_only=True)) as url:
+        requests = [("POST", "/whip/room"), ("PATCH", "/whip/sessions/x"), ("DELETE", "/whip/sessions/x")]
+        for method, path in [*requests, ("GET", "/v1/sessions/room/events")]:
+            for given in ({}, {"Authorization": "Bearer wrong"}):
+                async with http.request(method, url + path, data=offer, headers=SDP | given) as response:
+                    assert response.status == 401
+                    assert response.headers["WWW-Authenticate"] == "Bearer"
+        right = {"Authorization": f"Bearer {TOKEN}"}
+        async with http.post(f"{url}/whip/room", data=offer, headers=SDP | right) as response:
+            assert response.status == 201
+        for path in ("/healthz", "/readyz", "/metrics"):
+            async with http.get(url + path) as response:
+                assert response.status == 200
+
+
+async def test_readiness_says_why_not(http: aiohttp.ClientSession) -> None:
+    async def not_ready() -> str | None:
+        return "no Redis"
+
+    runner = web.AppRunner(make_app(FakeRooms(), IngestConfig(), not_ready))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with http.get(f"http://127.0.0.1:{runner.addresses[0][1]}/readyz") as response:
+        assert (response.status, await response.text()) == (503, "no Redis\n")
+    await runner.cleanup()
+
+
+def test_an_open_door_to_the_network_is_refused() -> None:
+    with pytest.raises(SettingsError, match="bearer token"):
+        make_app(FakeRooms(), IngestConfig(host="0.0.0.0"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"port": 70_000},
+        {"max_participants": 0},
+        {"video_fps": 0.0},
+        {"ice_servers": ["http://x"]},
+        {"nothing": 1},
+    ],
+)
+def test_settings_out_of_range(values: dict[str, object]) -> None:
+    with pytest.raises(SettingsError):
+        build(IngestConfig, values)
+
+
+async def test_stun_servers_are_told(http: aiohttp.ClientSession) -> None:
+    rooms = FakeRooms()
+    offer = await offer_of(ToneTrack())
+    config = IngestConfig(loopback_only=True, ice_servers=("stun:127.0.0.1:9",))
+    async with serving(rooms, config) as url:
+        started = asyncio.get_running_loop().time()
+        async with http.post(f"{url}/whip/room", data=offer, headers=SDP) as response:
+            assert '<stun:127.0.0.1:9>; rel="ice-server"' in response.headers["Link"]
+        assert asyncio.get_running_loop().time() - started < 2.5  # one that does not answer is not waited for
