@@ -1,0 +1,174 @@
+"""Visual extractor: finds the speaker's face in the pictures of an utterance.
+
+The faces are cut out as the encoder will want them, 48 x 48 grey; until an encoder is trained the honest
+answer to a found face is "no_encoder". Pictures are decoded here and nowhere kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from realtime.errors import ModelUnavailable
+from realtime.messages import Answer, FeaturesMissing, Job, Modality, Segment
+from workers.extractor import FeatureSpec
+
+FACE_PX = 48
+
+Rgb = NDArray[np.uint8]  # [H, W, 3]
+Grey = NDArray[np.uint8]  # [H, W]
+
+
+class Box(NamedTuple):
+    """A face, pixels."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+Detector = Callable[[Rgb], list[Box]]
+
+
+@dataclass(frozen=True, slots=True)
+class FaceConfig:
+    """How faces are looked for."""
+
+    yunet: str | None = None  # file of the YuNet detector (ONNX); None = the Haar cascade of OpenCV
+    search_px: int = 320  # longest side of the picture that is searched
+    smallest_px: int = 24  # of a face in it
+    threads: int = 1
+
+
+class FaceExtractor:
+    """Says of each utterance why it has no visual features."""
+
+    modality: Modality = "visual"
+    needs_pcm = False
+    needs_pictures = True
+
+    def __init__(self, config: FaceConfig) -> None:
+        self._config = config
+        self._detect: Detector | None = None
+
+    @property
+    def spec(self) -> FeatureSpec | None:
+        """None: there is no encoder yet."""
+        return None
+
+    def load(self) -> None:
+        """Read the detector. Raises ModelUnavailable."""
+        import cv2
+
+        cv2.setNumThreads(self._config.threads)
+        self._detect = load_detector(self._config)
+
+    def warm_up(self) -> None:
+        """Search one grey picture."""
+        self.face(np.full((240, 320, 3), 128, np.uint8))
+
+    def extract(self, jobs: Sequence[Job]) -> list[Answer | None]:
+        """ "no_video", "no_frames", "no_face" or "no_encoder"; None for a Transcript."""
+        return [self._answer(job) if isinstance(job, Segment) else None for job in jobs]
+
+    def face(self, rgb: Rgb) -> Grey | None:
+        """The face that matters in a picture, grey [48, 48], or None."""
+        assert self._detect is not None, "load() comes first"
+        small, scale = shrink(rgb, self._config.search_px)
+        height, width = small.shape[:2]
+        box = choose(self._detect(small), width, height)
+        return None if box is None else crop(rgb, Box(*(side / scale for side in box)))
+
+    def _answer(self, segment: Segment) -> Answer:
+        began_s = time.perf_counter()
+        pictures = [rgb for picture in segment.pictures if (rgb := decode_jpeg(picture.jpeg)) is not None]
+        if not pictures:
+            reason = segment.visual_reason or "no_frames"
+        elif all(self.face(rgb) is None for rgb in pictures):
+            reason = "no_face"
+        else:
+            reason = "no_encoder"
+        took_ms = round((time.perf_counter() - began_s) * 1000)
+        return FeaturesMissing(segment.session_id, segment.utterance_id, self.modality, reason, took_ms)
+
+
+def load_detector(config: FaceConfig) -> Detector:
+    """YuNet, better on turned faces, or the Haar cascade that OpenCV carries. Raises ModelUnavailable."""
+    import cv2
+    import cv2.data
+
+    if config.yunet is not None:
+        if not Path(config.yunet).is_file():
+            raise ModelUnavailable(f"face detector file {config.yunet!r} does not exist")
+        try:
+            return _yunet(cv2.FaceDetectorYN.create(config.yunet, "", (320, 320), score_threshold=0.7))
+        except cv2.error as error:
+            raise ModelUnavailable(f"face detector {config.yunet!r} does not load: {error.err}") from None
+    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
+    side = config.smallest_px
+
+    def detect(rgb: Rgb) -> list[Box]:
+        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        return [Box(*map(float, box)) for box in cascade.detectMultiScale(grey, 1.1, 4, minSize=(side, side))]
+
+    return detect
+
+
+def _yunet(network: Any) -> Detector:
+    def detect(rgb: Rgb) -> list[Box]:
+        network.setInputSize((rgb.shape[1], rgb.shape[0]))
+        _, rows = network.detect(np.ascontiguousarray(rgb[..., ::-1]))  # it was trained on BGR
+        return [] if rows is None else [Box(*map(float, row[:4])) for row in rows]
+
+    return detect
+
+
+def choose(boxes: Sequence[Box], width: int, height: int) -> Box | None:
+    """The face that is large and central: area, halved for a face in a corner."""
+
+    def weight(box: Box) -> float:
+        off_x = (box.x + box.width / 2) / width - 0.5
+        off_y = (box.y + box.height / 2) / height - 0.5
+        return box.width * box.height * (1.0 - 0.5 * float(np.hypot(off_x, off_y)) / 0.7071)
+
+    return max(boxes, key=weight, default=None)
+
+
+def crop(rgb: Rgb, box: Box) -> Grey | None:
+    """The square around a box as grey [48, 48]; None where nothing of it lies in the picture."""
+    import cv2
+
+    side = max(box.width, box.height)
+    left, top = round(box.x + (box.width - side) / 2), round(box.y + (box.height - side) / 2)
+    piece = rgb[max(0, top) : max(0, round(top + side)), max(0, left) : max(0, round(left + side))]
+    if piece.size == 0:
+        return None
+    grey = cv2.cvtColor(np.ascontiguousarray(piece), cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.resize(grey, (FACE_PX, FACE_PX), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def shrink(rgb: Rgb, longest_px: int) -> tuple[Rgb, float]:
+    """The picture with its longest side at most `longest_px`, and its scale."""
+    import cv2
+
+    height, width = rgb.shape[:2]
+    scale = min(1.0, longest_px / max(height, width))
+    if scale == 1.0:
+        return rgb, 1.0
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8), scale
+
+
+def decode_jpeg(jpeg: bytes) -> Rgb | None:
+    """RGB [H, W, 3], or None for bytes that are no picture."""
+    import cv2
+
+    bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+    return None if bgr is None else np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
