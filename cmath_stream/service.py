@@ -1,0 +1,169 @@
+"""The live fusion: inbox in, public events out. The async shell around `SessionFusion` and `Engine`.
+
+Every entry is acknowledged only after what it led to is published; event ids are deterministic, so an entry
+that comes twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from cmath_stream import events
+from cmath_stream.assembler import Assembled, AssemblerConfig
+from cmath_stream.engine import Engine
+from cmath_stream.fusion import Outcome, Pending, SessionFusion
+from realtime import telemetry
+from realtime.errors import WireError
+from realtime.messages import Features, FeaturesMissing, InboxMessage, Segment, Transcript, UtteranceEnded
+from realtime.redis_events import EventLog
+from realtime.redis_reader import Delivery, GroupReader
+
+log = logging.getLogger(__name__)
+
+_READ_AT_ONCE = 256
+_BLOCK_MS = 100  # upper bound of the wait for new entries: deadlines are looked at this often
+_DRAIN_S = 10.0  # after SIGTERM, for utterances whose features are still on the way
+
+
+@dataclass(slots=True)
+class _Session:
+    fusion: SessionFusion
+    held: list[tuple[str, Delivery]]  # (utterance id, entry) whose utterance is not done yet
+
+
+class FusionService:
+    """Runs the engine for every session of the inbox until told to stop."""
+
+    def __init__(
+        self, engine: Engine, config: AssemblerConfig, reader: GroupReader, events: EventLog
+    ) -> None:
+        self._engine = engine
+        self._config = config
+        self._reader = reader
+        self._events = events
+        self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="cmath")
+        self._sessions: dict[str, _Session] = {}
+        self._refused: set[str] = set()
+
+    async def warm_up(self) -> None:
+        """Run the model on every shape it will see."""
+        await asyncio.get_running_loop().run_in_executor(self._model_thread, self._engine.warm_up)
+        info = self._engine.info
+        telemetry.ENGINE_INFO.info({"engine": info.engine, "precision": info.precision, "device": "cpu"})
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop`, then finish what is owed, within 10 s."""
+        drain_until_s: float | None = None
+        while True:
+            deliveries = await self._reader.read(_READ_AT_ONCE, _BLOCK_MS)
+            await self._round(deliveries)
+            if stop.is_set():
+                drain_until_s = drain_until_s or time.monotonic() + _DRAIN_S
+                idle = not deliveries and all(session.fusion.idle for session in self._sessions.values())
+                if idle or time.monotonic() > drain_until_s:
+                    break
+        self._model_thread.shutdown()
+
+    async def _round(self, deliveries: list[Delivery]) -> None:
+        now_s = time.monotonic()
+        outcomes: list[tuple[SessionFusion, Outcome]] = []
+        settled: list[Delivery] = []
+        for delivery in deliveries:
+            message = delivery.message
+            if isinstance(message, (WireError, Segment, Transcript)):
+                reason = str(message) if isinstance(message, WireError) else "a job, not a notice"
+                await self._reader.dead_letter(delivery, reason)
+                continue
+            if isinstance(message, Features):
+                message = self._fitting(message)
+            session = self._session(message)
+            outcomes += [(session.fusion, outcome) for outcome in session.fusion.push(message, now_s)]
+            if isinstance(message, (UtteranceEnded, Features, FeaturesMissing)):
+                session.held.append((message.utterance_id, delivery))
+            else:
+                settled.append(delivery)
+        for session in self._sessions.values():
+            outcomes += [(session.fusion, outcome) for outcome in session.fusion.expire(now_s)]
+        await self._publish(outcomes)
+        for session_id, session in list(self._sessions.items()):
+            closed = session.fusion.closed
+            settled += [entry for uid, entry in session.held if closed or not session.fusion.owes(uid)]
+            session.held = [(uid, entry) for uid, entry in session.held if session.fusion.owes(uid)]
+            if closed:
+                await self._events.close(session_id)
+                del self._sessions[session_id]
+        if settled:
+            await self._reader.ack(settled)
+
+    def _session(self, message: InboxMessage) -> _Session:
+        session = self._sessions.get(message.session_id)
+        if session is None:
+            fusion = SessionFusion(message.session_id, self._config, self._engine)
+            session = self._sessions[message.session_id] = _Session(fusion, [])
+        return session
+
+    def _fitting(self, features: Features) -> Features | FeaturesMissing:
+        """Features of another extractor than the model was trained on are refused, by name, once a log."""
+        problem = self._engine.refuses(features)
+        if problem is None:
+            return features
+        if problem not in self._refused:
+            self._refused.add(problem)
+            log.error("features refused: %s", problem)
+        return FeaturesMissing(
+            features.session_id, features.utterance_id, features.modality, "extractor_mismatch",
+            features.took_ms, features.text, features.language,
+        )  # fmt: skip
+
+    async def _publish(self, outcomes: list[tuple[SessionFusion, Outcome]]) -> None:
+        """Run the model once for all that need it, then publish everything in order."""
+        windows = [outcome.window for _, outcome in outcomes if isinstance(outcome, Pending)]
+        fuse_s = 0.0
+        if windows:
+            began_s = time.monotonic()
+            loop = asyncio.get_running_loop()
+            predictions = iter(await loop.run_in_executor(self._model_thread, self._engine.step, windows))
+            fuse_s = time.monotonic() - began_s
+            telemetry.BATCH_SIZE.labels(stage="fuse").observe(len(windows))
+            telemetry.STAGE_SECONDS.labels(stage="fuse").observe(fuse_s)
+        for fusion, outcome in outcomes:
+            if isinstance(outcome, Pending):
+                latency_ms = _latency_ms(outcome.assembled, fuse_s)
+                event = fusion.finish(outcome, next(predictions), latency_ms)
+                _measure(outcome.assembled, latency_ms)
+            else:
+                event = outcome
+            await self._events.publish(event["session_id"], event["event_id"], events.to_json(event))
+            if _is_end(event):
+                telemetry.UTTERANCES_TOTAL.labels(outcome=event["type"].partition(".")[2]).inc()
+                await self._events.drop_media(event["session_id"], event["utterance_id"])
+
+
+def _is_end(event: events.Event) -> bool:
+    """Whether an utterance is done with this event."""
+    return event["type"] == "utterance.dropped" or bool(event.get("is_final"))
+
+
+def _latency_ms(assembled: Assembled, fuse_s: float) -> dict[str, int] | None:
+    """Where the time went since the end of speech; None where the wall-clock time is unknown."""
+    utterance = assembled.utterance
+    if not utterance.decided_unix_ms:
+        return None
+    spent: dict[str, int] = {modality: answer.took_ms for modality, answer in assembled.answers.items()}
+    fuse_ms = round(fuse_s * 1000)
+    total_ms = round(time.time() * 1000) - utterance.decided_unix_ms + utterance.endpoint_ms
+    queue_ms = max(0, total_ms - utterance.endpoint_ms - max(spent.values()) - fuse_ms)
+    return {"endpoint": utterance.endpoint_ms, "queue": queue_ms, **spent, "fuse": fuse_ms, "total": total_ms}
+
+
+def _measure(assembled: Assembled, latency_ms: dict[str, int] | None) -> None:
+    if assembled.revision == 0 and latency_ms is not None:
+        telemetry.UTTERANCE_TO_EMOTION_SECONDS.observe(latency_ms["total"] / 1000)
+    if assembled.is_final:
+        for modality, answer in assembled.answers.items():
+            if isinstance(answer, FeaturesMissing):
+                telemetry.MODALITY_MISSING_TOTAL.labels(modality=modality, reason=answer.reason).inc()

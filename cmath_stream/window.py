@@ -1,0 +1,46 @@
+"""The last utterances of one session, in conversation order: what the model sees. Sans-I/O.
+
+A row is an utterance's features; speakers are numbered by their first appearance in the session, a number
+that never changes while the session lives (R7).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from realtime.messages import Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One utterance as the model sees it."""
+
+    utterance_id: str
+    speaker: int  # order of first appearance in the session, 0..
+    vectors: Mapping[str, Vector]  # modality → [D_m]; an absent modality has no entry
+
+
+class Window:
+    """Rolling rows of one session."""
+
+    def __init__(self, rows: int) -> None:
+        """`rows`: utterances kept, the halo of the convolutions included."""
+        self._rows: deque[Row] = deque(maxlen=rows)
+        self._speakers: dict[str, int] = {}
+
+    def put(self, utterance_id: str, participant_id: str, vectors: Mapping[str, Vector]) -> tuple[Row, ...]:
+        """Add an utterance, or replace its earlier revision.
+
+        Returns the rows up to and including it, oldest first: the model's view of this utterance. A
+        revision of an utterance that has already left the window stands alone.
+        """
+        speaker = self._speakers.setdefault(participant_id, len(self._speakers))
+        row = Row(utterance_id, speaker, vectors)
+        for place, old in enumerate(self._rows):
+            if old.utterance_id == utterance_id:
+                self._rows[place] = row
+                return tuple(self._rows)[: place + 1]
+        self._rows.append(row)
+        return tuple(self._rows)

@@ -1,0 +1,112 @@
+"""Joining answers: in order, on time, revised once what was late has come, never twice final."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cmath_stream.assembler import Assembled, Assembler, AssemblerConfig, present
+from realtime.messages import Answer, Features, FeaturesMissing, Modality, UtteranceEnded
+
+CONFIG = AssemblerConfig(deadline_s=1.5, final_s=4.0)
+
+
+def ended(n: int) -> UtteranceEnded:
+    return UtteranceEnded("s", "p", f"p.{n}", n, n * 1000, n * 1000 + 500, False, 0, 300, 0)
+
+
+def features(n: int, modality: Modality, value: float = 1.0) -> Features:
+    return Features("s", f"p.{n}", modality, "x/1", np.full(2, value, np.float32), 1.0, 5)
+
+
+def missing(n: int, modality: Modality) -> FeaturesMissing:
+    return FeaturesMissing("s", f"p.{n}", modality, "no_video", 0)
+
+
+def feed(assembler: Assembler, answers: list[Answer], now_s: float) -> list[Assembled]:
+    return [out for answer in answers for out in assembler.answer(answer, now_s)]
+
+
+def ids(assembled: list[Assembled]) -> list[tuple[str, int, bool]]:
+    return [(a.utterance.utterance_id, a.revision, a.is_final) for a in assembled]
+
+
+def test_complete_utterance_leaves_at_once() -> None:
+    assembler = Assembler(CONFIG)
+    assert assembler.announce(ended(0), 0.0) == []
+    (out,) = feed(assembler, [features(0, "text"), missing(0, "visual"), features(0, "audio")], 0.1)
+    assert ids([out]) == [("p.0", 0, True)]
+    assert present(out.answers) == ("text", "audio")
+    assert assembler.idle and assembler.deadline() is None
+
+
+def test_answers_may_come_before_the_announcement() -> None:
+    assembler = Assembler(CONFIG)
+    assert feed(assembler, [features(0, "text"), features(0, "audio"), missing(0, "visual")], 0.0) == []
+    assert assembler.owes("p.0")
+    assert ids(assembler.announce(ended(0), 0.1)) == [("p.0", 0, True)]
+    assert not assembler.owes("p.0")
+
+
+def test_a_slow_utterance_holds_later_ones_until_its_deadline_only() -> None:
+    assembler = Assembler(CONFIG)
+    assembler.announce(ended(0), 0.0)
+    assembler.announce(ended(1), 0.5)
+    assert feed(assembler, [features(1, "text"), features(1, "audio"), missing(1, "visual")], 0.6) == []
+    feed(assembler, [features(0, "text")], 0.6)
+    assert assembler.deadline() == pytest.approx(1.5)
+    out = assembler.expire(1.5)
+    assert ids(out) == [("p.0", 0, False), ("p.1", 0, True)]
+    late = out[0].answers["audio"]
+    assert isinstance(late, FeaturesMissing) and late.reason == "pending"
+
+
+def test_a_late_modality_makes_one_final_revision() -> None:
+    assembler = Assembler(CONFIG)
+    assembler.announce(ended(0), 0.0)
+    feed(assembler, [features(0, "text"), missing(0, "visual")], 0.1)
+    assert ids(assembler.expire(1.5)) == [("p.0", 0, False)]
+    assert ids(feed(assembler, [features(0, "audio")], 2.0)) == [("p.0", 1, True)]
+    assert assembler.expire(9.0) == [] and assembler.idle
+
+
+def test_what_never_comes_is_missing_for_good() -> None:
+    assembler = Assembler(CONFIG)
+    assembler.announce(ended(0), 0.0)
+    feed(assembler, [features(0, "text")], 0.1)
+    assembler.expire(1.5)
+    (out,) = assembler.expire(4.0)
+    assert ids([out]) == [("p.0", 1, True)]
+    assert {m: a.reason for m, a in out.answers.items() if isinstance(a, FeaturesMissing)} == {
+        "audio": "deadline", "visual": "deadline",
+    }  # fmt: skip
+    assert feed(assembler, [features(0, "audio")], 5.0) == [] and not assembler.owes("p.0")
+
+
+def test_a_correction_counts_until_the_end() -> None:
+    assembler = Assembler(CONFIG)
+    assembler.announce(ended(0), 0.0)
+    feed(assembler, [missing(0, "text"), features(0, "text", 7.0), features(0, "audio")], 0.1)
+    (out,) = feed(assembler, [missing(0, "visual")], 0.2)
+    text = out.answers["text"]
+    assert isinstance(text, Features) and text.vector[0] == 7.0
+
+
+def test_an_extractor_that_does_not_run_is_not_waited_for() -> None:
+    assembler = Assembler(AssemblerConfig(modalities=("text",)))
+    assembler.announce(ended(0), 0.0)
+    (out,) = feed(assembler, [features(0, "text")], 0.1)
+    audio = out.answers["audio"]
+    assert out.is_final and isinstance(audio, FeaturesMissing) and audio.reason == "no_worker"
+
+
+def test_strays_do_not_grow_without_bound() -> None:
+    assembler = Assembler(CONFIG)
+    for n in range(1000):
+        assembler.answer(features(n, "text"), 0.0)
+    assert sum(assembler.owes(f"p.{n}") for n in range(1000)) == 256
+
+
+def test_config_refuses_nonsense() -> None:
+    with pytest.raises(ValueError):
+        AssemblerConfig(deadline_s=5.0, final_s=1.0)

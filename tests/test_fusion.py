@@ -1,0 +1,159 @@
+"""One session from notices and answers to valid public events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from cmath_stream import events
+from cmath_stream.assembler import AssemblerConfig
+from cmath_stream.engine import Engine
+from cmath_stream.events import Event
+from cmath_stream.fusion import Outcome, Pending, SessionFusion
+from cmath_stream.prediction import EngineConfig
+from realtime.messages import (
+    Answer,
+    Features,
+    FeaturesMissing,
+    ParticipantJoined,
+    ParticipantLeft,
+    SessionClosed,
+    SessionStarted,
+    UtteranceDropped,
+    UtteranceEnded,
+    UtteranceStarted,
+)
+from tests.checkpoints import LABELS, tiny
+
+VALID = jsonschema.Draft202012Validator(events.schema(), format_checker=jsonschema.FormatChecker())
+LATENCY = {"endpoint": 300, "queue": 1, "text": 2, "audio": 3, "visual": 0, "fuse": 1, "total": 307}
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    return Engine(tiny(tmp_path), EngineConfig())
+
+
+class Session:
+    """Runs a SessionFusion as the service does."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.fusion = SessionFusion("s", AssemblerConfig(deadline_s=1.5, final_s=4.0), engine)
+        self.events: list[Event] = []
+        self.take(
+            self.fusion.push(SessionStarted("s", "room", 1_790_000_000_000, "research", "arrival"), 0.0)
+        )
+
+    def take(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Pending):
+                prediction = self.engine.step([outcome.window])[0]
+                outcome = self.fusion.finish(outcome, prediction, LATENCY)
+            self.events.append({"schema": outcome["schema"], "seq": len(self.events) + 1, **outcome})
+            VALID.validate(self.events[-1])
+
+    def utterance(self, n: int, answers: list[Answer], pid: str = "anna", now_s: float = 0.0) -> None:
+        uid = f"{pid}.{n}"
+        self.take(self.fusion.push(UtteranceStarted("s", pid, uid, n * 1000), now_s))
+        ended = UtteranceEnded("s", pid, uid, n, n * 1000, n * 1000 + 600, False, 20, 300, 1)
+        self.take(self.fusion.push(ended, now_s))
+        for answer in answers:
+            self.take(self.fusion.push(answer, now_s))
+
+    def of(self, kind: str) -> list[Event]:
+        return [event for event in self.events if event["type"] == kind]
+
+
+def text(uid: str) -> Features:
+    return Features("s", uid, "text", "words/1", np.ones(6, np.float32), 0.9, 7, "hello", "en")
+
+
+def audio(uid: str) -> Features:
+    return Features("s", uid, "audio", "voice/1", np.ones(5, np.float32), 0.8, 3)
+
+
+def no(uid: str, modality: str, reason: str) -> FeaturesMissing:
+    return FeaturesMissing("s", uid, modality, reason, 0)  # type: ignore[arg-type]
+
+
+def test_an_utterance_becomes_one_valid_event(engine: Engine) -> None:
+    session = Session(engine)
+    session.utterance(0, [text("anna.0"), audio("anna.0"), no("anna.0", "visual", "no_video")])
+    (event,) = session.of("emotion.utterance")
+    assert event["is_final"] and event["revision"] == 0 and event["text"] == "hello"
+    assert [e["name"] for e in event["emotions"]] == list(LABELS)
+    assert sum(e["probability"] for e in event["emotions"]) == pytest.approx(1.0)
+    assert event["label"] == max(event["emotions"], key=lambda e: e["probability"])["name"]
+    assert event["modalities"]["visual"] == {"used": False, "reason": "no_video"}
+    assert event["modalities"]["audio"]["used"] and event["modalities"]["audio"]["lost_ms"] == 20
+    assert event["started_at"].startswith("2026-") and event["clock"] == "arrival"
+    assert event["context"] == {"window": 1, "speakers": 1}
+
+
+def test_nothing_at_all_is_dropped_not_invented(engine: Engine) -> None:
+    session = Session(engine)
+    missing: list[Answer] = [no("anna.0", m, "too_short") for m in ("text", "audio", "visual")]
+    session.utterance(0, missing)
+    assert session.of("emotion.utterance") == []
+    (dropped,) = session.of("utterance.dropped")
+    assert dropped["reason"] == "no_modality"
+
+
+def test_a_modality_the_model_does_not_know_is_said(engine: Engine) -> None:
+    session = Session(engine)
+    face = Features("s", "anna.0", "visual", "face/1", np.ones(3, np.float32), 1.0, 1)
+    session.utterance(0, [text("anna.0"), audio("anna.0"), face])
+    assert session.of("emotion.utterance")[0]["modalities"]["visual"] == {
+        "used": False,
+        "reason": "not_in_model",
+    }
+
+
+def test_late_words_make_a_final_revision_that_later_turns_see(engine: Engine) -> None:
+    session = Session(engine)
+    session.utterance(0, [audio("anna.0"), no("anna.0", "visual", "no_video")])
+    session.take(session.fusion.expire(1.6))
+    session.take(session.fusion.push(text("anna.0"), 2.0))
+    first, second = session.of("emotion.utterance")
+    assert (first["revision"], first["is_final"]) == (0, False)
+    assert first["modalities"]["text"] == {"used": False, "reason": "pending"}
+    assert (second["revision"], second["is_final"], second["text"]) == (1, True, "hello")
+    assert first["event_id"] != second["event_id"]
+
+
+def test_the_session_closes_after_its_last_utterance_with_totals(engine: Engine) -> None:
+    session = Session(engine)
+    session.take(session.fusion.push(ParticipantJoined("s", "anna", 0), 0.0))
+    session.utterance(0, [audio("anna.0")])
+    session.utterance(1, [audio("anna.1"), text("anna.1"), no("anna.1", "visual", "no_face")])
+    session.take(session.fusion.push(UtteranceDropped("s", "anna", "anna.2", "ingest_lost"), 0.0))
+    session.take(session.fusion.push(ParticipantLeft("s", "anna", 9000, "bye"), 0.1))
+    session.take(session.fusion.push(SessionClosed("s", 9000, "empty", 3), 0.1))
+    assert session.events[-1]["type"] != "session.closed"
+    session.take(session.fusion.expire(1.6))
+    session.take(session.fusion.expire(4.1))
+    assert session.fusion.closed
+    assert session.events[-1]["type"] == "session.closed"
+    assert session.events[-1]["totals"] == {"started": 3, "emotions": 2, "dropped": 1}
+    assert session.fusion.expire(9.0) == []  # and it is said once
+
+
+def test_the_same_fact_has_the_same_id(engine: Engine) -> None:
+    one, two = Session(engine), Session(engine)
+    for session in (one, two):
+        session.utterance(0, [text("anna.0"), audio("anna.0"), no("anna.0", "visual", "no_video")])
+    assert [e["event_id"] for e in one.events] == [e["event_id"] for e in two.events]
+    assert len({e["event_id"] for e in one.events}) == len(one.events)
+
+
+def test_a_window_never_counts_its_halo(engine: Engine) -> None:
+    session = Session(engine)
+    for n in range(12):
+        pid = "anna" if n % 2 else "ben"
+        uid = f"{pid}.{n}"
+        session.utterance(n, [text(uid), audio(uid), no(uid, "visual", "no_video")], pid)
+    assert [e["context"]["window"] for e in session.of("emotion.utterance")] == [1, 2, 3] + [4] * 9

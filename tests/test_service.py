@@ -1,0 +1,191 @@
+"""The live fusion over a real Redis: every utterance one final event, once, in order, acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+import redis.asyncio
+
+from cmath_stream import events
+from cmath_stream.assembler import AssemblerConfig
+from cmath_stream.engine import Engine
+from cmath_stream.events import Event
+from cmath_stream.prediction import EngineConfig
+from cmath_stream.service import FusionService
+from realtime.messages import (
+    MODALITIES,
+    Features,
+    FeaturesMissing,
+    Message,
+    Modality,
+    SessionClosed,
+    SessionStarted,
+    UtteranceEnded,
+    UtteranceStarted,
+)
+from realtime.redis_bus import RedisConfig, Writer
+from realtime.redis_events import EventLog
+from realtime.redis_reader import GroupReader
+from tests.checkpoints import tiny
+from tests.conftest import until
+
+CONFIG = AssemblerConfig(deadline_s=0.3, final_s=0.8)
+VALID = jsonschema.Draft202012Validator(events.schema(), format_checker=jsonschema.FormatChecker())
+
+
+class Line:
+    """A fusion service and both ends of it."""
+
+    def __init__(self, client: redis.asyncio.Redis, url: str, engine: Engine) -> None:
+        self.client = client
+        self.config = RedisConfig(url=url, shards=2)
+        self.writer = Writer(client, self.config)
+        self.log = EventLog(client, self.config)
+        self.engine = engine
+
+    @asynccontextmanager
+    async def running(self, consumer: str = "one") -> AsyncIterator[FusionService]:
+        reader = GroupReader(self.client, self.config, "inbox", "fuse", consumer)
+        service = FusionService(self.engine, CONFIG, reader, self.log)
+        stop = asyncio.Event()
+        task = asyncio.create_task(service.run(stop), name="fusion")
+        try:
+            yield service
+        finally:
+            stop.set()
+            await task
+
+    async def events(self, session_id: str | None = "s") -> list[Event]:
+        return [event for _, event in await self.log.read(session_id, "0", 0, 1000)]
+
+    def has(self, count: int, kind: str = "emotion.utterance") -> Callable[[], object]:
+        async def enough() -> bool:
+            return sum(bool(event["type"] == kind) for event in await self.events()) >= count
+
+        return enough
+
+    async def unsettled(self) -> int:
+        pending = 0
+        for shard in range(self.config.shards):
+            groups = await self.client.xinfo_groups(self.config.keys.inbox(shard))
+            pending += sum(group["pending"] for group in groups)
+        return pending
+
+
+@pytest.fixture
+def line(redis_client: redis.asyncio.Redis, redis_url: str, tmp_path: Path) -> Line:
+    return Line(redis_client, redis_url, Engine(tiny(tmp_path), EngineConfig()))
+
+
+def opening(sid: str = "s") -> list[Message]:
+    return [SessionStarted(sid, "room", 1_790_000_000_000, None, "arrival")]
+
+
+def spoken(n: int, sid: str = "s") -> list[Message]:
+    return [
+        UtteranceStarted(sid, "anna", f"anna.{n}", n * 1000),
+        UtteranceEnded(sid, "anna", f"anna.{n}", n, n * 1000, n * 1000 + 500, False, 0, 300, 0),
+    ]
+
+
+def answer(n: int, modality: Modality, sid: str = "s", extractor: str | None = None) -> Message:
+    if modality == "visual":
+        return FeaturesMissing(sid, f"anna.{n}", "visual", "no_video", 0)
+    dim, name = (6, "words/1") if modality == "text" else (5, "voice/1")
+    return Features(sid, f"anna.{n}", modality, extractor or name, np.ones(dim, np.float32), 1.0, 1)
+
+
+def answers(n: int, sid: str = "s") -> list[Message]:
+    return [answer(n, modality, sid) for modality in MODALITIES]
+
+
+async def test_twenty_utterances_twenty_final_events_in_order(line: Line) -> None:
+    async with line.running():
+        await line.writer.write(opening())
+        for n in range(20):
+            await line.writer.write(answers(n)[:1] + spoken(n) + answers(n)[1:])
+        await line.writer.write([SessionClosed("s", 21_000, "empty", 20)])
+        await until(line.has(1, "session.closed"))
+    told = await line.events()
+    for event in told:
+        VALID.validate(event)
+    emotions = [event for event in told if event["type"] == "emotion.utterance"]
+    assert [event["index"] for event in emotions] == list(range(20))
+    assert all(event["is_final"] for event in emotions)
+    assert [event["seq"] for event in told] == list(range(1, len(told) + 1))
+    assert told[-1]["totals"] == {"started": 20, "emotions": 20, "dropped": 0}
+    assert await line.unsettled() == 0
+
+
+async def test_entries_that_come_twice_change_nothing(line: Line) -> None:
+    entries = opening() + spoken(0) + answers(0)
+    async with line.running():
+        await line.writer.write(entries)
+        await until(line.has(1))
+        await line.writer.write(entries)
+        await line.writer.write(spoken(1) + answers(1))
+        await until(line.has(2))
+    told = await line.events()
+    assert len({event["event_id"] for event in told}) == len(told) == 7
+
+
+async def test_a_slow_modality_gives_a_provisional_event_and_one_final_revision(line: Line) -> None:
+    async with line.running():
+        await line.writer.write([*opening(), *spoken(0), answer(0, "text"), answer(0, "visual")])
+        await until(line.has(1))
+        await line.writer.write([answer(0, "audio")])
+        await until(line.has(2))
+    first, second = [e for e in await line.events() if e["type"] == "emotion.utterance"]
+    assert (first["revision"], first["is_final"]) == (0, False)
+    assert (second["revision"], second["is_final"]) == (1, True)
+    assert await line.unsettled() == 0
+
+
+async def test_what_was_not_finished_is_finished_by_the_next_process(line: Line) -> None:
+    reader = GroupReader(line.client, line.config, "inbox", "fuse", "one")
+    await line.writer.write(opening() + spoken(0) + answers(0))
+    assert await reader.read(100, 100)  # taken by a process that then dies
+    async with line.running(consumer="one"):
+        await until(line.has(1))
+    assert await line.unsettled() == 0
+
+
+async def test_foreign_features_are_refused_and_said(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+    async with line.running():
+        foreign = answer(0, "text", extractor="other-encoder/3")
+        await line.writer.write([*opening(), *spoken(0), foreign, answer(0, "audio"), answer(0, "visual")])
+        await until(line.has(1))
+    (event,) = [e for e in await line.events() if e["type"] == "emotion.utterance"]
+    assert event["modalities"]["text"] == {"used": False, "reason": "extractor_mismatch"}
+    assert "other-encoder/3" in caplog.text and "words/1" in caplog.text
+
+
+async def test_rubbish_goes_to_the_dead_letters_and_the_rest_goes_on(line: Line) -> None:
+    shard = line.config.keys.shard_of("s")
+    async with line.running():
+        await line.client.xadd(
+            line.config.keys.inbox(shard), {"v": "1", "type": "nonsense", "head": "{"}, maxlen=100
+        )
+        await line.writer.write(opening() + spoken(0) + answers(0))
+        await until(line.has(1))
+        await until(lambda: line.client.xlen(line.config.keys.dead(line.config.keys.inbox(shard))))
+
+
+async def test_many_sessions_share_the_model(line: Line) -> None:
+    async with line.running():
+        for sid in "abcdefgh":
+            await line.writer.write(opening(sid) + spoken(0, sid) + answers(0, sid))
+
+        async def all_told() -> bool:
+            feed = await line.events(None)
+            return sum(bool(event["type"] == "emotion.utterance") for event in feed) >= 8
+
+        await until(all_told)
+    for sid in "abcdefgh":
+        assert [e["seq"] for e in await line.events(sid)] == [1, 2, 3, 4]
