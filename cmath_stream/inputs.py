@@ -1,0 +1,69 @@
+"""What the user names on the command line → one recording and its captions per participant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from realtime import captions as caption_files
+from realtime.errors import MediaError
+from realtime.messages import Caption
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One participant's recording."""
+
+    participant_id: str
+    path: Path
+    captions: tuple[Caption, ...] = ()
+    channel: int | None = None  # of a stereo file; None = all mixed
+
+
+def sources(
+    files: Sequence[Path], captions: Sequence[Path] | None, participants: Sequence[str] | None
+) -> list[Source]:
+    """One Source a file. Names are the files' stems unless given.
+
+    A caption file named after a recording (`anna.vtt` or `anna.captions.json` beside `anna.opus`) is that
+    participant's; in any other, the speaker's name decides. Raises MediaError for what fits nobody.
+    """
+    if participants and len(participants) != len(files):
+        raise MediaError(f"{len(participants)} participant names for {len(files)} files")
+    names = list(participants) if participants else [_name(path) for path in files]
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+            raise MediaError(f"participant name {name!r} may hold letters, digits, _ . - only (at most 64)")
+        if names.count(name) > 1:
+            raise MediaError(f"two participants are called {name!r}: give names with --participant")
+    words: dict[str, list[Caption]] = {name: [] for name in names}
+    for path in captions or ():
+        _share_out(path, files, names, words)
+    return [
+        Source(name, path, tuple(sorted(words[name], key=lambda c: (c.start_s, c.end_s))))
+        for name, path in zip(names, files, strict=True)
+    ]
+
+
+def _share_out(path: Path, files: Sequence[Path], names: list[str], words: dict[str, list[Caption]]) -> None:
+    read = caption_files.read(path)
+    stem = path.name.partition(".")[0]
+    owners = [name for name, file in zip(names, files, strict=True) if file.name.partition(".")[0] == stem]
+    for speaker, said in read.items():
+        if len(names) == 1:
+            owner = names[0]
+        elif len(owners) == 1:
+            owner = owners[0]
+        else:
+            matching = [name for name in names if speaker is not None and name.lower() == speaker.lower()]
+            if not matching:
+                who = f"speaker {speaker!r}" if speaker else "captions without a speaker"
+                raise MediaError(f"{path}: {who} fits none of the participants {', '.join(names)}")
+            owner = matching[0]
+        words[owner] += said
+
+
+def _name(path: Path) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", path.name.partition(".")[0]).strip("-")[:64] or "participant"

@@ -1,0 +1,175 @@
+"""Recorded dialogues in, the same events as live out, as fast as it goes. The whole walk on one page.
+
+No clock is read anywhere below: session time is the files' own time, every extractor answers before the next
+step, so two runs over the same files give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+
+from cmath_stream.assembler import AssemblerConfig
+from cmath_stream.engine import Engine
+from cmath_stream.events import Event
+from cmath_stream.fusion import Outcome, Pending, SessionFusion
+from cmath_stream.inputs import Source
+from realtime.conversation import Conversation, ConversationConfig
+from realtime.listener import Listener
+from realtime.messages import (
+    AudioChunk,
+    Caption,
+    Job,
+    Message,
+    Pcm,
+    Picture,
+    Segment,
+    SessionClosed,
+    Transcript,
+)
+from realtime.recording import Recording
+from realtime.vad import VadModel, VoiceActivity
+from workers.extractor import Extractor
+from workers.worker import speech_of
+
+_JOBS_AT_ONCE = 16  # utterances an extractor gets in one batch
+_NO_TIME = 0.0  # the fusion's clock stands still: every answer is there before the next message
+
+
+class Replay:
+    """Runs recordings through ingest, extractors and fusion in this process."""
+
+    def __init__(
+        self, engine: Engine, extractors: Sequence[Extractor], vad: VadModel, config: ConversationConfig
+    ) -> None:
+        self._engine = engine
+        self._extractors = extractors
+        self._vad = vad
+        self._config = config
+        self._speech: dict[str, Pcm] = {}  # of utterances that wait for their caption
+
+    def run(self, sources: Sequence[Source], on_progress: Callable[[float], None]) -> Iterator[Event]:
+        """The events of one conversation. `on_progress` gets the session time reached, seconds."""
+        session_id = self._session_id(sources)
+        assembler = AssemblerConfig(tuple(e.modality for e in self._extractors))
+        fusion = SessionFusion(session_id, assembler, self._engine)
+        waiting: list[Message] = []
+        seq = 0
+        for message in self._messages(session_id, sources, on_progress):
+            waiting.append(message)
+            full = sum(isinstance(m, Segment) for m in waiting) >= _JOBS_AT_ONCE
+            if not full and not isinstance(message, SessionClosed):
+                continue
+            for event in self._events(fusion, waiting):
+                seq += 1
+                yield {"schema": event["schema"], "seq": seq, **event}
+            waiting.clear()
+
+    def _messages(
+        self, session_id: str, sources: Sequence[Source], on_progress: Callable[[float], None]
+    ) -> Iterator[Message]:
+        """Steps 2-6 of the walk: media of all participants, merged in time, through the conversation."""
+        conversation = Conversation(session_id, self._config, start_unix_ms=0)
+        yield from conversation.start("replay", None, "media")
+        players = []
+        for source in sources:
+            player = _Player(source, self._listener())
+            players.append(player)
+            yield from conversation.join(
+                source.participant_id, 0.0, audio=True, video=player.has_video, captions=bool(source.captions)
+            )
+        now_s = 0.0
+        while players:
+            player = min(players, key=lambda p: p.position_s)
+            pid = player.source.participant_id
+            chunk = player.next_chunk()
+            if chunk is None:
+                players.remove(player)
+                for caption in player.captions_until(float("inf")):
+                    yield from conversation.push_caption(pid, caption, now_s)
+                yield from conversation.leave(pid, player.position_s, "end_of_file")
+                continue
+            now_s = chunk.start_s
+            for picture in player.pictures_until(chunk.end_s):
+                conversation.push_picture(pid, picture)
+            for caption in player.captions_until(chunk.end_s):
+                yield from conversation.push_caption(pid, caption, chunk.end_s)
+            yield from conversation.push_audio(pid, player.listener.hear(chunk), chunk.end_s)
+            yield from conversation.expire(now_s)
+            on_progress(now_s)
+        yield from conversation.close(now_s, "end_of_file")
+
+    def _events(self, fusion: SessionFusion, messages: list[Message]) -> Iterator[Event]:
+        """Steps 7-11: jobs to the extractors, their answers and the rest to the fusion, then the model."""
+        jobs = [self._job(message) for message in messages if isinstance(message, Segment | Transcript)]
+        answers = zip(*(extractor.extract(jobs) for extractor in self._extractors), strict=True)
+        outcomes: list[Outcome] = []
+        for message in messages:
+            if isinstance(message, Segment | Transcript):
+                for answer in next(answers):
+                    outcomes += fusion.push(answer, _NO_TIME) if answer is not None else []
+            else:
+                outcomes += fusion.push(message, _NO_TIME)
+        pending = [outcome for outcome in outcomes if isinstance(outcome, Pending)]
+        predictions = iter(self._engine.step([one.window for one in pending]))
+        for outcome in outcomes:
+            if isinstance(outcome, Pending):
+                yield fusion.finish(outcome, next(predictions), latency_ms=None)
+            else:
+                yield outcome
+
+    def _listener(self) -> Listener:
+        activity = VoiceActivity(self._vad)
+        return Listener(activity, self._config.segmenter.stall_s, nonverbal=self._config.nonverbal)
+
+    def _job(self, job: Job) -> Job:
+        """The job as an extractor gets it: an utterance without given words is one for the recogniser."""
+        if isinstance(job, Segment):
+            if job.captions_pending:
+                self._speech[job.utterance_id] = job.pcm
+            return job
+        speech = self._speech.pop(job.utterance_id, None)
+        return speech_of(job, speech) if job.text is None and speech is not None else job
+
+    def _session_id(self, sources: Sequence[Source]) -> str:
+        """Derived from the input bytes and the settings: the same replay is the same session."""
+        digest = hashlib.sha256(repr((asdict(self._config), self._engine.info)).encode())
+        for source in sources:
+            digest.update(repr((source.participant_id, source.channel, source.captions)).encode())
+            with source.path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()[:32]
+
+
+class _Player:
+    """One recording being read forward."""
+
+    def __init__(self, source: Source, listener: Listener) -> None:
+        recording = Recording.open(source.path)
+        self.source = source
+        self.listener = listener
+        self.has_video = recording.has_video
+        self.position_s = 0.0  # heard up to here
+        self._audio: Iterator[AudioChunk] = recording.audio(source.channel)
+        self._pictures: Iterator[Picture] = recording.pictures() if recording.has_video else iter(())
+        self._picture = next(self._pictures, None)
+        self._captions: list[Caption] = sorted(source.captions, key=lambda c: (c.end_s, c.start_s))
+
+    def next_chunk(self) -> AudioChunk | None:
+        """The next piece of audio; None at the end."""
+        chunk = next(self._audio, None)
+        if chunk is not None:
+            self.position_s = chunk.end_s
+        return chunk
+
+    def pictures_until(self, end_s: float) -> Iterator[Picture]:
+        """Pictures up to a time, each once."""
+        while self._picture is not None and self._picture.at_ms <= end_s * 1000:
+            yield self._picture
+            self._picture = next(self._pictures, None)
+
+    def captions_until(self, end_s: float) -> Iterator[Caption]:
+        """Captions whose words have been spoken by then, each once."""
+        while self._captions and self._captions[0].end_s <= end_s:
+            yield self._captions.pop(0)

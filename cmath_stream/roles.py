@@ -1,0 +1,83 @@
+"""What each process of an installation does from start to end: ingest, worker, fusion.
+
+Every role keeps the same order: connect → load → warm up → ready → serve until `stop` → drain → close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from aiohttp import web
+
+from cmath_stream.config import Settings, load_checkpoint, make_extractor
+from realtime.messages import Modality
+from realtime.redis_bus import Outbox, Writer, check, connect
+from realtime.redis_events import EventLog
+from realtime.redis_reader import GroupReader
+from realtime.server import make_app
+from realtime.session import Rooms
+from realtime.vad import VadModel
+from workers.worker import run_worker
+
+log = logging.getLogger(__name__)
+
+Ready = Callable[[], None]
+_FLUSH_S = 5.0  # for what the outbox still holds at the end
+
+
+async def ingest(config: Settings, stop: asyncio.Event, ready: Ready) -> None:
+    """WebRTC in, messages out, until `stop`; then every session is flushed and closed."""
+    async with connect(config.redis) as client:
+        await check(client)
+        outbox = Outbox(client, config.redis)
+        carrier = asyncio.create_task(outbox.run(), name="outbox")
+        rooms = Rooms(config.session, VadModel(), outbox.put)
+        runner = web.AppRunner(make_app(rooms, config.ingest), access_log=None)
+        try:
+            await runner.setup()
+            await web.TCPSite(runner, config.ingest.host, config.ingest.port).start()
+            log.info("ingest: http://%s:%s", config.ingest.host, config.ingest.port)
+            ready()
+            await stop.wait()
+        finally:
+            await runner.cleanup()  # closes every peer, so that open utterances end
+            await rooms.close()
+            try:
+                await asyncio.wait_for(outbox.flush(), _FLUSH_S)
+            except TimeoutError:
+                log.error("ingest: %s messages could not be written to Redis and are lost", len(outbox))
+            carrier.cancel()
+            with suppress(asyncio.CancelledError):
+                await carrier
+
+
+async def worker(modality: Modality, config: Settings, name: str, stop: asyncio.Event, ready: Ready) -> None:
+    """One extractor, until `stop`; the batch in hand is finished.
+
+    `name` must differ between the workers of one modality, and be the same after a restart: under it a
+    process finds the work that it had taken before it died.
+    """
+    async with connect(config.redis) as client:
+        await check(client)
+        reader = GroupReader(client, config.redis, "segments", modality, name)
+        writer = Writer(client, config.redis, modality)
+        await run_worker(make_extractor(modality, config), reader, writer, config.worker, stop, ready)
+
+
+async def fuse(config: Settings, name: str, stop: asyncio.Event, ready: Ready) -> None:
+    """The fusion, until `stop`; utterances under way are finished."""
+    from cmath_stream.engine import Engine
+    from cmath_stream.service import FusionService
+
+    checkpoint = load_checkpoint(config.fusion)
+    engine = Engine(checkpoint, config.fusion.engine)
+    async with connect(config.redis) as client:
+        await check(client)
+        reader = GroupReader(client, config.redis, "inbox", "fuse", name)
+        service = FusionService(engine, config.fusion.assembler, reader, EventLog(client, config.redis))
+        await service.warm_up()
+        ready()
+        await service.run(stop)

@@ -1,0 +1,133 @@
+"""Offline replay: the same bytes twice, every utterance one final event, words to the right speaker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from cmath_stream import events
+from cmath_stream.engine import Engine
+from cmath_stream.events import Event, to_json
+from cmath_stream.inputs import sources
+from cmath_stream.prediction import EngineConfig
+from cmath_stream.replay import Replay
+from realtime.conversation import ConversationConfig
+from realtime.errors import MediaError
+from realtime.messages import Answer, Features, FeaturesMissing, Job, Modality, Segment, Transcript
+from realtime.vad import VadModel
+from tests.checkpoints import tiny
+from workers.extractor import FeatureSpec
+
+DEMO = Path("cmath_stream/demo")
+VALID = jsonschema.Draft202012Validator(events.schema(), format_checker=jsonschema.FormatChecker())
+
+
+class Words:
+    """A text extractor without a network: a vector of the letters' sums. It can count, not understand."""
+
+    modality: Modality = "text"
+    needs_pcm = needs_pictures = False
+    spec = FeatureSpec("words", "1", 6)
+
+    def load(self) -> None: ...
+    def warm_up(self) -> None: ...
+
+    def extract(self, jobs: Sequence[Job]) -> list[Answer | None]:
+        return [self._answer(job) for job in jobs]
+
+    def _answer(self, job: Job) -> Answer | None:
+        if isinstance(job, Segment) and job.captions_pending:
+            return None
+        if job.text is None:
+            return FeaturesMissing(job.session_id, job.utterance_id, "text", "no_caption", 0)
+        vector = np.bincount([ord(c) % 6 for c in job.text], minlength=6).astype(np.float32)
+        return Features(
+            job.session_id, job.utterance_id, "text", "words/1", vector, 1.0, 0, job.text, job.language
+        )
+
+
+class Voice:
+    """An audio extractor: loudness in five parts of the utterance."""
+
+    modality: Modality = "audio"
+    needs_pcm, needs_pictures = True, False
+    spec = FeatureSpec("voice", "1", 5)
+
+    def load(self) -> None: ...
+    def warm_up(self) -> None: ...
+
+    def extract(self, jobs: Sequence[Job]) -> list[Answer | None]:
+        return [None if isinstance(job, Transcript) else self._features(job) for job in jobs]
+
+    def _features(self, segment: Segment) -> Features:
+        parts = [np.sqrt(np.square(part).mean()) for part in np.array_split(segment.pcm, 5)]
+        vector = np.array(parts, np.float32)
+        return Features(segment.session_id, segment.utterance_id, "audio", "voice/1", vector, 1.0, 0)
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Replay:
+    engine = Engine(tiny(tmp_path_factory.mktemp("tiny")), EngineConfig())
+    return Replay(engine, [Words(), Voice()], VadModel(), ConversationConfig())
+
+
+def play(machine: Replay, names: Sequence[str] = ("anna", "ben")) -> list[Event]:
+    people = sources([DEMO / f"{n}.opus" for n in names], [DEMO / f"{n}.captions.json" for n in names], None)
+    told = list(machine.run(people, lambda _: None))
+    for event in told:
+        VALID.validate(event)
+    return told
+
+
+def test_the_demo_gives_every_line_its_words_and_one_final_event(machine: Replay) -> None:
+    told = play(machine)
+    script = json.loads((DEMO / "script.json").read_text("utf-8"))
+    emotions = [e for e in told if e["type"] == "emotion.utterance"]
+    said = sorted((e["participant_id"], e["text"]) for e in emotions)
+    assert said == sorted((line["speaker"], line["text"]) for line in script)
+    assert all(e["is_final"] and e["revision"] == 0 for e in emotions)
+    order = [(e["end_ms"], e["participant_id"]) for e in emotions]
+    assert order == sorted(order) and [e["index"] for e in emotions] == list(range(len(script)))
+    assert told[-1]["totals"] == {"started": 16, "emotions": 16, "dropped": 0}
+    assert [e["seq"] for e in told] == list(range(1, len(told) + 1))
+
+
+def test_utterances_begin_and_end_where_the_script_says(machine: Replay) -> None:
+    script = json.loads((DEMO / "script.json").read_text("utf-8"))
+    by_text = {e["text"]: e for e in play(machine) if e["type"] == "emotion.utterance"}
+    for line in script:
+        event = by_text[line["text"]]
+        assert event["start_ms"] == pytest.approx(line["start_ms"], abs=300)
+        assert event["end_ms"] == pytest.approx(line["end_ms"], abs=300)
+
+
+def test_twice_the_same_bytes_and_nothing_of_the_clock(machine: Replay) -> None:
+    first, second = ([to_json(e) for e in play(machine)] for _ in range(2))
+    assert first == second
+    assert not any("latency_ms" in line or "started_at" in line for line in first)
+
+
+def test_other_input_is_another_session(machine: Replay) -> None:
+    assert play(machine)[0]["session_id"] != play(machine, ["anna"])[0]["session_id"]
+
+
+def test_captions_find_their_speaker_or_say_that_they_do_not(tmp_path: Path) -> None:
+    files = [DEMO / "anna.opus", DEMO / "ben.opus"]
+    words = tmp_path / "talk.vtt"
+    words.write_text(
+        "WEBVTT\n\n00:00.600 --> 00:02.600\n<v Anna>Hi\n\n00:03.200 --> 00:05.200\n<v Ben>Okay\n"
+    )
+    anna, ben = sources(files, [words], None)
+    assert [c.text for c in anna.captions] == ["Hi"] and [c.text for c in ben.captions] == ["Okay"]
+    words.write_text("WEBVTT\n\n00:00.600 --> 00:02.600\n<v Carl>Hi\n")
+    with pytest.raises(MediaError, match="Carl"):
+        sources(files, [words], None)
+    with pytest.raises(MediaError, match="two participants"):
+        sources([files[0], files[0]], None, None)
+    with pytest.raises(MediaError, match="may hold"):
+        sources(files[:1], None, ["a b"])
