@@ -170,6 +170,11 @@ def publish(
     from cmath_stream.publishing import publish_all
 
     reports = _run(publish_all(sources(files, captions, participant), whip, speed=speed, token=token))
+    for sent in reports:
+        typer.echo(
+            f"{sent['participant']}: {sent['duration_s']:.1f} s sent, {sent['captions_sent']} captions"
+            + (f"; {sent['truncated']}" if sent["truncated"] else "")
+        )
     if report is not None:
         report.write_text(json.dumps(reports, indent=1) + "\n", "utf-8")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from realtime.conversation import Conversation, ConversationConfig
 from realtime.messages import (
@@ -94,6 +95,18 @@ def test_a_track_that_stops_mid_word_ends_its_utterance_by_the_clock() -> None:
     stage.out += stage.conversation.expire(2.6)
     (ended,) = stage.ended()
     assert ended.end_ms <= 2000 + 1 and ended.endpoint_ms >= 500
+
+
+def test_silence_without_packets_ends_an_utterance_and_speech_after_it_begins_another() -> None:
+    """DTX: nothing is sent while nobody speaks, and the clock goes on."""
+    stage = Stage("anna", "ben")
+    stage.play(2.0, anna=[(1.0, 2.0)], ben=[])
+    for n in range(20):
+        stage.play(2.0 + 0.032 * (n + 1), since_s=2.0 + 0.032 * n, ben=[])
+    assert [e.utterance_id for e in stage.ended()] == ["anna.0"]
+    stage.play(4.0, since_s=3.0, anna=[(3.0, 3.5)], ben=[])
+    assert [e.utterance_id for e in stage.ended()] == ["anna.0", "anna.1"]
+    assert stage.ended()[1].start_ms == pytest.approx(3000 - 60, abs=32)
 
 
 def test_captions_come_with_the_segment_or_after_it_or_not_at_all() -> None:
