@@ -206,6 +206,14 @@ async def test_twenty_utterances_of_two_people_are_twenty_final_events_in_order(
 
     async with connect(RedisConfig(url=up.redis.url)) as client:
         assert [key async for key in client.scan_iter() if not await is_bounded(client, key)] == []
+        session_id = entries[0][1]["session_id"]
+        tail = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "cmath_stream", "tail", session_id, "--from", "0", "--json",
+            "--redis", up.redis.url, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, _ = await tail.communicate()
+        assert tail.returncode == 0
+        assert [json.loads(shown) for shown in out.splitlines()] == [event for _, event in entries]
         assert [
             key async for key in client.scan_iter(match="emo:blob:*")
         ] == []  # media is gone with its utterance
