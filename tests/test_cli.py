@@ -138,6 +138,25 @@ def test_replay_gives_meaning_to_the_demo(tmp_path: Path) -> None:
     assert len({e["label"] for e in emotions} - {None}) >= 3
 
 
+def test_eval_prints_its_figures_as_the_last_line(tmp_path: Path) -> None:
+    lines = [
+        {"utterance": n, "speaker": "ab"[n % 2], "text": text, "emotion": emotion}
+        for n, (text, emotion) in enumerate(
+            [("I am so happy!", "joy"), ("Leave me alone!", "anger"), ("Okay.", "neutral")]
+        )
+    ]
+    path = tmp_path / "talk.jsonl"
+    path.write_text(json.dumps({"dialogue": "d", "utterances": lines}) + "\n")
+    result = run("eval", "erc-text", str(path), environ={"XDG_CACHE_HOME": str(tmp_path)})
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(result.stdout.splitlines()[-1])
+    assert figures["n"] == 3 and figures["checkpoint"].startswith("first") and 0 <= figures["ece"] <= 1
+    path.write_text("{}")
+    assert "talk.jsonl" in one_line(
+        run("eval", "erc-text", str(path), environ={"XDG_CACHE_HOME": str(tmp_path)})
+    )
+
+
 def test_doctor_reports_a_line_each(tmp_path: Path) -> None:
     result = run("doctor", environ={"CMATH_STREAM__INGEST__PORT": "0"})
     assert result.returncode == 0, result.stdout + result.stderr
