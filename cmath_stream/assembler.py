@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from realtime.messages import MODALITIES, Answer, Features, FeaturesMissing, Modality, UtteranceEnded
 
 _KEPT = 256  # utterances remembered before their turn and after their end, bounded against strays
+_STRAY_S = 60.0  # an answer whose utterance is not announced by then belongs to none
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,12 @@ class Assembled:
 
 
 @dataclass(slots=True)
+class _Early:
+    since_s: float
+    answers: dict[Modality, Answer] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class _Waiting:
     utterance: UtteranceEnded
     since_s: float
@@ -56,7 +63,7 @@ class Assembler:
         self._config = config
         self._queue: deque[_Waiting] = deque()  # not yet answered at all, in conversation order
         self._provisional: dict[str, _Waiting] = {}  # answered once, still incomplete
-        self._early: OrderedDict[str, dict[Modality, Answer]] = OrderedDict()  # answered before their turn
+        self._early: OrderedDict[str, _Early] = OrderedDict()  # answered before their turn
         self._done: deque[str] = deque(maxlen=_KEPT)  # corrections that come after the end change nothing
 
     @property
@@ -71,7 +78,8 @@ class Assembler:
 
     def announce(self, utterance: UtteranceEnded, now_s: float) -> list[Assembled]:
         """An utterance took its place; utterances come in order of `index`."""
-        self._queue.append(_Waiting(utterance, now_s, self._early.pop(utterance.utterance_id, {})))
+        early = self._early.pop(utterance.utterance_id, None)
+        self._queue.append(_Waiting(utterance, now_s, early.answers if early else {}))
         return self.expire(now_s)
 
     def answer(self, answer: Answer, now_s: float) -> list[Assembled]:
@@ -85,7 +93,7 @@ class Assembler:
         if waiting is not None:
             waiting.answers[answer.modality] = answer
         elif uid not in self._done:
-            self._early.setdefault(uid, {})[answer.modality] = answer
+            self._early.setdefault(uid, _Early(now_s)).answers[answer.modality] = answer
             while len(self._early) > _KEPT:
                 self._early.popitem(last=False)
         return self.expire(now_s)
@@ -98,6 +106,8 @@ class Assembler:
         ):
             head = self._queue.popleft()
             out += self._emit(head, now_s)
+        while self._early and now_s - next(iter(self._early.values())).since_s >= _STRAY_S:
+            self._early.popitem(last=False)
         for late in list(self._provisional.values()):
             if now_s - late.since_s >= self._config.final_s:
                 out += self._revise(late, now_s)

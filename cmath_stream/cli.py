@@ -108,6 +108,7 @@ def _main(
 def up(context: typer.Context, redis: RedisUrl = None) -> None:
     """Run everything: Redis (our own unless given), ingest, all workers, fusion. Ctrl-C drains."""
     from cmath_stream.supervise import everything
+    from realtime.redis_bus import without_password
 
     settings = context.obj.settings(redis)
 
@@ -116,7 +117,7 @@ def up(context: typer.Context, redis: RedisUrl = None) -> None:
         async with everything(context.obj.arguments(), settings.redis.url) as running:
             host, port = settings.ingest.host, settings.ingest.port
             typer.echo(f"ready.  join:       http://{host}:{port}/whip/ROOM (WHIP)")
-            typer.echo(f"        subscribe:  cmath-stream tail --redis {running.redis_url}")
+            typer.echo(f"        subscribe:  cmath-stream tail --redis {without_password(running.redis_url)}")
             typer.echo(f"        publish:    cmath-stream publish FILE --whip http://{host}:{port}/whip/ROOM")
             await running.until_done(asyncio.create_task(_until(stop), name="until stopped"))
             typer.echo("draining ...", err=True)
@@ -288,11 +289,14 @@ def schema_print() -> None:
 @config_app.command("show")
 def config_show(context: typer.Context) -> None:
     """Print the effective settings as JSON, secrets left out."""
+    from realtime.redis_bus import without_password
     from realtime.settings import to_dict
 
     shown = to_dict(context.obj.settings())
     if shown["ingest"]["token"]:
         shown["ingest"]["token"] = "***"
+    if shown["redis"]["url"]:
+        shown["redis"]["url"] = without_password(shown["redis"]["url"])
     typer.echo(json.dumps(shown, indent=2))
 
 
@@ -335,6 +339,9 @@ def main() -> None:
         if others is not None or ours is None:
             raise
         print(f"cmath-stream: {_first(ours)}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:  # a file that cannot be read or written: the system's own words
+        print(f"cmath-stream: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -123,10 +123,9 @@ class SessionFusion:
     def _outcome(self, assembled: Assembled) -> list[Outcome]:
         utterance = assembled.utterance
         usable = [m for m in present(assembled.answers) if m in self._engine.modalities]
+        vectors: dict[str, Vector] = {m: _vector(assembled.answers[m]) for m in usable}
         window = self._window.put(
-            utterance.utterance_id,
-            utterance.participant_id,
-            {m: _vector(assembled.answers[m]) for m in usable},
+            utterance.utterance_id, utterance.participant_id, vectors, assembled.revision
         )
         if usable:
             self._emotions += assembled.is_final

@@ -23,6 +23,7 @@ from cmath_stream.data import (
     Floats,
     speakers_by_appearance,
 )
+from realtime.errors import MediaError
 from realtime.recording import Recording
 from workers.voice import VoiceStatistics, trimmed, voice_statistics
 
@@ -80,7 +81,10 @@ def embed_texts(texts: Sequence[str], cache: Path) -> Floats:
 
 def read_mono_16k(path: Path) -> Floats:
     """[T] samples at 16 kHz of an audio file. Raises MediaError where it holds no audio."""
-    return np.concatenate([chunk.pcm for chunk in Recording.open(path).audio()])
+    chunks = [chunk.pcm for chunk in Recording.open(path).audio()]
+    if not chunks:
+        raise MediaError(f"{path}: no readable audio")
+    return np.concatenate(chunks)
 
 
 def voice_bank(ravdess: Path, cache: Path, noise_db: Sequence[float] = ()) -> VoiceBank:

@@ -60,6 +60,9 @@ def _lines(out: Path | None) -> Iterator[TextIO]:
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
-    with partial.open("w", encoding="utf-8") as lines:
-        yield lines
-    os.replace(partial, out)
+    try:
+        with partial.open("w", encoding="utf-8") as lines:
+            yield lines
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)

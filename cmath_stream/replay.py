@@ -81,16 +81,16 @@ class Replay:
             )
         now_s = 0.0
         while players:
-            player = min(players, key=lambda p: p.position_s)
+            player = min(players, key=lambda p: p.next_s)
             pid = player.source.participant_id
+            now_s = max(now_s, player.next_s)
             chunk = player.next_chunk()
             if chunk is None:
                 players.remove(player)
                 for caption in player.captions_until(float("inf")):
                     yield from conversation.push_caption(pid, caption, now_s)
-                yield from conversation.leave(pid, player.position_s, "end_of_file")
+                yield from conversation.leave(pid, now_s, "end_of_file")
                 continue
-            now_s = chunk.start_s
             for picture in player.pictures_until(chunk.end_s):
                 conversation.push_picture(pid, picture)
             for caption in player.captions_until(chunk.end_s):
@@ -150,17 +150,23 @@ class _Player:
         self.source = source
         self.listener = listener
         self.has_video = recording.has_video
-        self.position_s = 0.0  # heard up to here
         self._audio: Iterator[AudioChunk] = recording.audio(source.channel)
+        self._chunk = next(self._audio, None)
+        self._end_s = 0.0
         self._pictures: Iterator[Picture] = recording.pictures() if recording.has_video else iter(())
         self._picture = next(self._pictures, None)
         self._captions: list[Caption] = sorted(source.captions, key=lambda c: (c.end_s, c.start_s))
 
+    @property
+    def next_s(self) -> float:
+        """Time of the next piece of audio, or of the end."""
+        return self._end_s if self._chunk is None else self._chunk.start_s
+
     def next_chunk(self) -> AudioChunk | None:
         """The next piece of audio; None at the end."""
-        chunk = next(self._audio, None)
+        chunk = self._chunk
         if chunk is not None:
-            self.position_s = chunk.end_s
+            self._end_s, self._chunk = chunk.end_s, next(self._audio, None)
         return chunk
 
     def pictures_until(self, end_s: float) -> Iterator[Picture]:

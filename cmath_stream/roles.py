@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from contextlib import suppress
 
 from aiohttp import web
 
 from cmath_stream.config import Settings, load_checkpoint, make_extractor
+from realtime.errors import SettingsError
 from realtime.messages import Modality
 from realtime.redis_bus import Outbox, Writer, check, connect
 from realtime.redis_events import EventLog
 from realtime.redis_reader import GroupReader
-from realtime.server import make_app
+from realtime.server import IngestConfig, make_app
 from realtime.session import Rooms
 from realtime.vad import VadModel
 from workers.worker import run_worker
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 Ready = Callable[[], None]
 _FLUSH_S = 5.0  # for what the outbox still holds at the end
+_SHUTDOWN_S = 2.0  # for requests under way
 
 
 async def ingest(config: Settings, stop: asyncio.Event, ready: Ready) -> None:
@@ -34,24 +37,52 @@ async def ingest(config: Settings, stop: asyncio.Event, ready: Ready) -> None:
         await check(client)
         outbox = Outbox(client, config.redis)
         carrier = asyncio.create_task(outbox.run(), name="outbox")
-        rooms = Rooms(config.session, VadModel(), outbox.put)
-        runner = web.AppRunner(make_app(rooms, config.ingest), access_log=None)
+        crowded = "Redis is away and too much waits for it"
+        rooms = Rooms(config.session, VadModel(), outbox.put, lambda: crowded if outbox.crowded else None)
+
+        async def is_ready() -> str | None:
+            return crowded if outbox.crowded else None
+
+        app = make_app(rooms, config.ingest, is_ready)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        stopped = asyncio.create_task(_set(stop), name="until stopped")
         try:
             await runner.setup()
-            await web.TCPSite(runner, config.ingest.host, config.ingest.port).start()
+            await _listen(runner, config.ingest)
             log.info("ingest: http://%s:%s", config.ingest.host, config.ingest.port)
             ready()
-            await stop.wait()
+            await asyncio.wait({stopped, carrier}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await runner.cleanup()  # closes every peer, so that open utterances end
+            stopped.cancel()
+            await _close(runner, rooms, outbox, carrier)
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def _listen(runner: web.AppRunner, config: IngestConfig) -> None:
+    try:
+        await web.TCPSite(runner, config.host, config.port).start()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise SettingsError(f"{config.host}:{config.port}: {reason}; set ingest.host, ingest.port") from None
+
+
+async def _close(runner: web.AppRunner, rooms: Rooms, outbox: Outbox, carrier: asyncio.Task[None]) -> None:
+    """Peers, then sessions, then what they said: each whatever became of the one before."""
+    try:
+        await runner.cleanup()  # closes every peer, so that open utterances end
+    finally:
+        try:
             await rooms.close()
-            try:
-                await asyncio.wait_for(outbox.flush(), _FLUSH_S)
-            except TimeoutError:
-                log.error("ingest: %s messages could not be written to Redis and are lost", len(outbox))
+            await asyncio.wait_for(outbox.flush(), _FLUSH_S)
+        except TimeoutError:
+            log.error("ingest: %s messages could not be written to Redis and are lost", len(outbox))
+        finally:
             carrier.cancel()
             with suppress(asyncio.CancelledError):
-                await carrier
+                await carrier  # raises what ended it, if it ended by itself
 
 
 async def worker(modality: Modality, config: Settings, name: str, stop: asyncio.Event, ready: Ready) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cmath_stream import events
 from cmath_stream.assembler import Assembled, AssemblerConfig
@@ -26,13 +27,15 @@ log = logging.getLogger(__name__)
 
 _READ_AT_ONCE = 256
 _BLOCK_MS = 100  # upper bound of the wait for new entries: deadlines are looked at this often
+_SILENT_S = 3600.0  # a session of which nothing is heard for so long has lost its ingest
 _DRAIN_S = 10.0  # after SIGTERM, for utterances whose features are still on the way
 
 
 @dataclass(slots=True)
 class _Session:
     fusion: SessionFusion
-    held: list[tuple[str, Delivery]]  # (utterance id, entry) whose utterance is not done yet
+    held: list[tuple[str, Delivery]] = field(default_factory=list)  # (utterance id, entry) not done yet
+    seen_s: float = 0.0  # monotonic
 
 
 class FusionService:
@@ -47,6 +50,7 @@ class FusionService:
         self._events = events
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="cmath")
         self._sessions: dict[str, _Session] = {}
+        self._closed: deque[str] = deque(maxlen=1024)  # sessions that ended lately
         self._refused: set[str] = set()
 
     async def warm_up(self) -> None:
@@ -54,6 +58,11 @@ class FusionService:
         await asyncio.get_running_loop().run_in_executor(self._model_thread, self._engine.warm_up)
         info = self._engine.info
         telemetry.ENGINE_INFO.info({"engine": info.engine, "precision": info.precision, "device": "cpu"})
+
+    @property
+    def sessions(self) -> int:
+        """Sessions held now."""
+        return len(self._sessions)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then finish what is owed, within 10 s."""
@@ -80,7 +89,10 @@ class FusionService:
                 continue
             if isinstance(message, Features):
                 message = self._fitting(message)
-            session = self._session(message)
+            if message.session_id in self._closed:
+                settled.append(delivery)  # an answer that came after the end: nothing is owed any more
+                continue
+            session = self._session(message, now_s)
             outcomes += [(session.fusion, outcome) for outcome in session.fusion.push(message, now_s)]
             if isinstance(message, (UtteranceEnded, Features, FeaturesMissing)):
                 session.held.append((message.utterance_id, delivery))
@@ -95,15 +107,18 @@ class FusionService:
             session.held = [(uid, entry) for uid, entry in session.held if session.fusion.owes(uid)]
             if closed:
                 await self._events.close(session_id)
+                self._closed.append(session_id)
+            if closed or (not session.held and now_s - session.seen_s > _SILENT_S):
                 del self._sessions[session_id]
         if settled:
             await self._reader.ack(settled)
 
-    def _session(self, message: InboxMessage) -> _Session:
+    def _session(self, message: InboxMessage, now_s: float) -> _Session:
         session = self._sessions.get(message.session_id)
         if session is None:
             fusion = SessionFusion(message.session_id, self._config, self._engine)
-            session = self._sessions[message.session_id] = _Session(fusion, [])
+            session = self._sessions[message.session_id] = _Session(fusion)
+        session.seen_s = now_s
         return session
 
     def _fitting(self, features: Features) -> Features | FeaturesMissing:

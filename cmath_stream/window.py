@@ -30,8 +30,10 @@ class Window:
         self._rows: deque[Row] = deque(maxlen=rows)
         self._speakers: dict[str, int] = {}
 
-    def put(self, utterance_id: str, participant_id: str, vectors: Mapping[str, Vector]) -> tuple[Row, ...]:
-        """Add an utterance, or replace its earlier revision.
+    def put(
+        self, utterance_id: str, participant_id: str, vectors: Mapping[str, Vector], revision: int = 0
+    ) -> tuple[Row, ...]:
+        """Add an utterance (revision 0), or replace its earlier revision.
 
         Returns the rows up to and including it, oldest first: the model's view of this utterance. A
         revision of an utterance that has already left the window stands alone.
@@ -42,5 +44,7 @@ class Window:
             if old.utterance_id == utterance_id:
                 self._rows[place] = row
                 return tuple(self._rows)[: place + 1]
+        if revision:
+            return (row,)
         self._rows.append(row)
         return tuple(self._rows)

@@ -47,6 +47,10 @@ def parse_caption(message: str | bytes, offset_s: float) -> Caption:
         raise ValueError("text must be a string that is not blank")
     if len(text) > MAX_TEXT_CHARS:
         raise ValueError(f"text is at most {MAX_TEXT_CHARS} characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # JSON may name half of a surrogate pair
+        raise ValueError("text is not valid Unicode") from None
     language = fields.get("language")
     if language is not None and not (isinstance(language, str) and _LANGUAGE.fullmatch(language)):
         raise ValueError("language must be a BCP 47 tag such as en or pt-BR")

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from realtime.messages import Caption
 
+Words = tuple[str | None, str | None]  # text, language; None = not known
+
 _SLACK_S = 0.25  # captions are timed by people or recognisers: a small miss still belongs
 _KEEP = 64  # utterances and homeless captions remembered: about five minutes of talk
 
@@ -50,18 +52,23 @@ class CaptionTrack:
         best.waits_until_s = None
         return best.id
 
-    def end(self, utterance_id: str, end_s: float, decided_s: float) -> tuple[str | None, str | None]:
-        """An utterance ended: (text, language) of the captions that had arrived, None where none had."""
+    def end(self, utterance_id: str, end_s: float, now_s: float) -> tuple[list[str], Words]:
+        """An utterance ended: the words that had arrived for it, and the earlier utterances whose words
+        change, because a caption that seemed to belong to this one belongs to them."""
         this = self._of(utterance_id)
         this.end_s = end_s
+        changed: list[str] = []
         for caption in list(self._homeless):
             best = max(self._utterances, key=lambda u: u.overlap_s(caption))
-            if best is this and this.overlap_s(caption) > -_SLACK_S:
+            if best.overlap_s(caption) > -_SLACK_S:
                 self._homeless.remove(caption)
-                this.captions.append(caption)
+                best.captions.append(caption)
+                best.waits_until_s = None
+                if best is not this and best.id not in changed:
+                    changed.append(best.id)
         if not this.captions:
-            this.waits_until_s = decided_s + self._grace_s
-        return self.text_of(utterance_id)
+            this.waits_until_s = now_s + self._grace_s
+        return changed, self.text_of(utterance_id)
 
     def expire(self, now_s: float) -> list[str]:
         """Utterances whose captions did not come in time."""
@@ -70,7 +77,7 @@ class CaptionTrack:
             utterance.waits_until_s = None
         return [utterance.id for utterance in late]
 
-    def text_of(self, utterance_id: str) -> tuple[str | None, str | None]:
+    def text_of(self, utterance_id: str) -> Words:
         """(text, language) of an utterance so far; text None without captions."""
         captions = sorted(self._of(utterance_id).captions, key=lambda c: (c.start_s, c.end_s))
         languages = [caption.language for caption in captions if caption.language]

@@ -31,6 +31,8 @@ from realtime.messages import (
 )
 from realtime.segmenter import Cut, HeardFrame, Onset, Segmenter, SegmenterConfig
 
+_NEVER_S = 1e9  # later than any session lasts, and still a number that milliseconds can be made of
+
 
 @dataclass(frozen=True, slots=True)
 class ConversationConfig:
@@ -42,6 +44,12 @@ class ConversationConfig:
     pictures_per_utterance: int = 8
     job_deadline_s: float = 10.0  # after it no worker touches the utterance's media any more
 
+    def __post_init__(self) -> None:
+        if self.pictures_per_utterance < 1:
+            raise ValueError("pictures_per_utterance must be at least 1")
+        if min(self.caption_grace_s, self.job_deadline_s) <= 0:
+            raise ValueError("caption_grace_s and job_deadline_s must be positive")
+
 
 @dataclass(slots=True)
 class _Participant:
@@ -51,6 +59,7 @@ class _Participant:
     segmenter: Segmenter
     captions: CaptionTrack | None
     pictures: deque[Picture]
+    heard_s: float  # when audio last came, session time; its own time may lie well before
     count: int = 0  # utterances started
     open_id: str = ""
 
@@ -83,13 +92,14 @@ class Conversation:
             pid, audio, video, Segmenter(self._config.segmenter),
             CaptionTrack(self._config.caption_grace_s) if captions else None,
             deque(maxlen=round(16 * (self._config.segmenter.max_length_s + 1))),
-            count=self._counts.get(pid, 0),
+            heard_s=now_s, count=self._counts.get(pid, 0),
         )  # fmt: skip
         return [ParticipantJoined(self.session_id, pid, round(now_s * 1000))]
 
     def push_audio(self, pid: str, frames: list[HeardFrame], now_s: float) -> list[Message]:
         """Frames of one participant, in order."""
         who = self._participants[pid]
+        who.heard_s = now_s
         out: list[Message] = []
         for frame in frames:
             out += self._utterances(who, who.segmenter.push(frame), now_s)
@@ -102,10 +112,10 @@ class Conversation:
     def push_caption(self, pid: str, caption: Caption, now_s: float) -> list[Message]:
         """Words of one participant. Where no audio is sent, they are an utterance by themselves."""
         who = self._participants[pid]
-        if who.captions is None:
-            who.captions = CaptionTrack(self._config.caption_grace_s)
         if not who.audio:
             return self._utter_words(who, caption, now_s) + self._release(now_s)
+        if who.captions is None:
+            return []  # no channel was negotiated, so nobody waits for words
         utterance_id = who.captions.add(caption, who.open_id)
         return self._transcript(who, utterance_id) if utterance_id else []
 
@@ -113,7 +123,7 @@ class Conversation:
         """Let the clock end what media no longer will. Call it several times a second."""
         out: list[Message] = []
         for who in self._participants.values():
-            out += self._utterances(who, who.segmenter.expire(now_s), now_s)
+            out += self._utterances(who, who.segmenter.expire(self._media_s(who, now_s)), now_s)
             if who.captions is not None:
                 for utterance_id in who.captions.expire(now_s):
                     out += self._transcript(who, utterance_id)
@@ -124,7 +134,7 @@ class Conversation:
         who = self._participants[pid]
         out = self._utterances(who, who.segmenter.flush(now_s), now_s)
         if who.captions is not None:
-            for utterance_id in who.captions.expire(float("inf")):
+            for utterance_id in who.captions.expire(_NEVER_S):
                 out += self._transcript(who, utterance_id)
         self._counts[pid] = who.count
         del self._participants[pid]
@@ -136,7 +146,7 @@ class Conversation:
         out: list[Message] = []
         for pid in list(self._participants):
             out += self.leave(pid, now_s, reason)
-        out += self._release(float("inf"))
+        out += self._release(_NEVER_S)
         return [*out, SessionClosed(self.session_id, round(now_s * 1000), reason, self._started)]
 
     # ---- utterances
@@ -155,16 +165,19 @@ class Conversation:
         who.count += 1
         self._started += 1
         start_ms = round(start_s * 1000)
-        if who.captions is not None:
+        if who.captions is not None and who.audio:
             who.captions.begin(who.open_id, start_s)
         return UtteranceStarted(self.session_id, who.id, who.open_id, start_ms)
 
-    def _end(self, who: _Participant, cut: Cut, now_s: float) -> list[Message]:
+    def _end(self, who: _Participant, cut: Cut, now_s: float, words: Caption | None = None) -> list[Message]:
         utterance_id, who.open_id = who.open_id, ""
         start_ms, end_ms = round(cut.start_s * 1000), round(cut.end_s * 1000)
         text, language = None, None
-        if who.captions is not None:
-            text, language = who.captions.end(utterance_id, cut.end_s, cut.decided_s)
+        others: list[str] = []  # earlier utterances that some words turned out to belong to
+        if words is not None:
+            text, language = words.text, words.language
+        elif who.captions is not None:
+            others, (text, language) = who.captions.end(utterance_id, cut.end_s, max(now_s, cut.decided_s))
         pictures = self._pictures(who, start_ms, end_ms)
         reason = None if pictures else "no_frames" if who.video else "no_video"
         decided_unix_ms = self._unix_ms(max(now_s, cut.decided_s))
@@ -179,19 +192,18 @@ class Conversation:
             round(cut.lost_s * 1000), round((cut.decided_s - cut.speech_end_s) * 1000), decided_unix_ms,
         )  # fmt: skip
         heapq.heappush(self._held, (end_ms, who.id, ended))
-        return [segment]
+        return [segment, *(message for other in others for message in self._transcript(who, other))]
 
     def _utter_words(self, who: _Participant, caption: Caption, now_s: float) -> list[Message]:
+        """A caption that is an utterance by itself: nothing is heard that could claim or merge its words."""
         started = self._begin(who, caption.start_s)
-        nothing = np.zeros(0, np.float32)
         decided_s = max(now_s, caption.end_s)
+        nothing = np.zeros(0, np.float32)
         cut = Cut(
-            caption.start_s, caption.end_s, caption.end_s, decided_s,
-            caption.start_s, nothing, 0.0, continues=False,
+            caption.start_s, caption.end_s, caption.end_s, decided_s, caption.start_s, nothing, 0.0,
+            continues=False,
         )  # fmt: skip
-        assert who.captions is not None
-        who.captions.add(caption, who.open_id)
-        return [started, *self._end(who, cut, now_s)]
+        return [started, *self._end(who, cut, now_s, caption)]
 
     def _transcript(self, who: _Participant, utterance_id: str) -> list[Message]:
         assert who.captions is not None
@@ -206,17 +218,19 @@ class Conversation:
         keep = self._config.pictures_per_utterance
         if len(seen) <= keep:
             return tuple(seen)
-        return tuple(seen[round(i * (len(seen) - 1) / (keep - 1))] for i in range(keep))
+        return tuple(
+            seen[(2 * i + 1) * len(seen) // (2 * keep)] for i in range(keep)
+        )  # evenly, from the middle
 
     # ---- order
 
     def _release(self, now_s: float) -> list[Message]:
         """Announce every held utterance that nobody can precede any more."""
         settled_s = min(
-            (self._settled_s(who, now_s) for who in self._participants.values()), default=float("inf")
+            (self._settled_s(who, now_s) for who in self._participants.values()), default=_NEVER_S
         )
         out: list[Message] = []
-        while self._held and self._held[0][0] < settled_s * 1000:
+        while self._held and self._held[0][0] < round(settled_s * 1000):
             ended = heapq.heappop(self._held)[2]
             out.append(replace(ended, index=self._index))
             self._index += 1
@@ -224,9 +238,16 @@ class Conversation:
 
     def _settled_s(self, who: _Participant, now_s: float) -> float:
         if not who.audio:
-            return float("inf")  # words alone come when they come: nobody waits for them
-        stalled_s = now_s - self._config.segmenter.stall_s  # media this late ends nothing any more
-        return who.segmenter.settled_s if who.segmenter.is_open else max(who.segmenter.settled_s, stalled_s)
+            return _NEVER_S  # words alone come when they come: nobody waits for them
+        settled_s = who.segmenter.settled_s
+        if who.segmenter.is_open:
+            return settled_s
+        return max(settled_s, self._media_s(who, now_s) - self._config.segmenter.stall_s)
+
+    def _media_s(self, who: _Participant, now_s: float) -> float:
+        """Where this participant's media should be now. A stall is silence since something last came, not
+        the distance of media from the clock: a jitter buffer or a busy machine may lag for good."""
+        return who.segmenter.position_s + max(0.0, now_s - who.heard_s)
 
     # ---- wall clock
 

@@ -31,7 +31,7 @@ class Listener:
 
     def hear(self, chunk: AudioChunk) -> list[HeardFrame]:
         """Next piece of audio (any length) → the whole frames it completes."""
-        pcm, start_s = chunk.pcm, chunk.start_s
+        pcm, start_s = np.nan_to_num(chunk.pcm), chunk.start_s  # a float file may hold anything
         if self._next_s is None or start_s - self._next_s >= self._stall_s:
             self._pcm, self._lost, self._next_s = pcm[:0], self._lost[:0], start_s
             self._activity.reset()

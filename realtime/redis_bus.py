@@ -101,6 +101,13 @@ def connect(config: RedisConfig) -> redis.asyncio.Redis:
         raise BusError(f"Redis URL is not valid: {error}") from None
 
 
+def without_password(url: str) -> str:
+    """The URL as it may be shown."""
+    head, at, host = url.rpartition("@")
+    scheme, slashes, login = head.partition("://")
+    return f"{scheme}{slashes}{login.partition(':')[0]}:***@{host}" if at else url
+
+
 async def check(client: redis.asyncio.Redis) -> None:
     """One PING, for the start of a program. Raises BusError with one line if Redis does not serve us."""
     try:
@@ -249,6 +256,11 @@ class Outbox:
     def __len__(self) -> int:
         """Messages not yet in Redis."""
         return len(self._letters)
+
+    @property
+    def crowded(self) -> bool:
+        """True when so much waits for Redis that nobody new should be let in."""
+        return len(self._letters) > 0.8 * self._config.outbox_count
 
     def put(self, message: Message) -> None:
         """Queue a message. Raises BusError when `outbox_count` messages wait, WireError for a bad message."""

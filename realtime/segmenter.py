@@ -92,6 +92,11 @@ class Segmenter:
         return self._open
 
     @property
+    def position_s(self) -> float:
+        """Session time just after the last frame."""
+        return self._position_s
+
+    @property
     def settled_s(self) -> float:
         """No later utterance of this participant will end before this time."""
         config = self._config

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from realtime import telemetry
 from realtime.conversation import Conversation, ConversationConfig
-from realtime.errors import SignalingError
+from realtime.errors import CmathStreamError, SignalingError
 from realtime.listener import Listener
 from realtime.messages import AudioChunk, Caption, Message, Picture, Segment, UtteranceEnded
 from realtime.segmenter import HeardFrame
@@ -25,6 +25,7 @@ from realtime.vad import VadModel, VoiceActivity
 
 log = logging.getLogger(__name__)
 Emit = Callable[[Message], None]
+Refuse = Callable[[], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,12 @@ class SessionConfig:
 class Rooms:
     """The open session of each room. `emit` takes every message, in order, and never blocks."""
 
-    def __init__(self, config: SessionConfig, vad: VadModel, emit: Emit) -> None:
+    def __init__(
+        self, config: SessionConfig, vad: VadModel, emit: Emit, refuse: Refuse = lambda: None
+    ) -> None:
+        """`refuse` says why nobody new can be served just now, or None."""
         self._config = config
+        self._refuse = refuse
         self._vad = vad
         self._emit = emit
         self._vad_thread = ThreadPoolExecutor(1, thread_name_prefix="vad")
@@ -52,8 +57,10 @@ class Rooms:
     ) -> LiveSeat:
         """Seat a participant; opens the room's session if there is none.
 
-        Raises SignalingError 409 when the participant is already seated.
+        Raises SignalingError 409 when the participant is already seated, 503 when `refuse` says so.
         """
+        if reason := self._refuse():
+            raise SignalingError(503, reason)
         session = self._sessions.get(room)
         if session is None:
             session = self._sessions[room] = LiveSession(
@@ -73,8 +80,10 @@ class Rooms:
 
     async def close(self) -> None:
         """Shut down: every session flushes and closes now."""
-        for session in list(self._sessions.values()):
-            await session.close("shutdown")
+        closing = [session.close("shutdown") for session in self._sessions.values()]
+        for result in await asyncio.gather(*closing, return_exceptions=True):
+            if isinstance(result, BaseException):
+                log.error("a session did not close well: %s", type(result).__name__)
         self._vad_thread.shutdown()
 
     def _forget(self, room: str) -> None:
@@ -96,8 +105,9 @@ class LiveSession:
         self._zero_s = time.monotonic()
         self._conversation = Conversation(self.id, config.conversation, round(time.time() * 1000))
         self._seats: dict[str, LiveSeat] = {}
-        self._empty_since_s: float | None = None
+        self._empty_since_s: float | None = 0.0
         self._closed = False
+        self._failing = False  # messages are being lost; said once
         self._send(self._conversation.start(room, purpose, "arrival"))
         self._ticker = asyncio.create_task(self._tick(), name=f"session-{self.id[:8]}")
         log.info("session %s opened", self.id[:8])
@@ -123,7 +133,7 @@ class LiveSession:
     ) -> LiveSeat:
         """Seat one participant."""
         if pid in self._seats:
-            raise SignalingError(409, f"participant {pid} is already in room {self._room}")
+            raise SignalingError(409, "this participant is already in the room")
         self._send(self._conversation.join(pid, self.now_s(), audio=audio, video=video, captions=captions))
         self._empty_since_s = None
         seat = self._seats[pid] = LiveSeat(self, pid, listener, vad_thread, self._config.audio_queue_s)
@@ -160,8 +170,8 @@ class LiveSession:
         self._finish(reason)
 
     def _finish(self, reason: str) -> None:
-        self._send(self._conversation.close(self.now_s(), reason))
         self._forget(self._room)
+        self._send(self._conversation.close(self.now_s(), reason))
         telemetry.SESSIONS_TOTAL.labels(outcome=reason).inc()
         log.info("session %s closed: %s", self.id[:8], reason)
 
@@ -183,7 +193,14 @@ class LiveSession:
                 telemetry.ENDPOINT_DELAY_SECONDS.observe(message.endpoint_ms / 1000)
             elif isinstance(message, Segment):
                 telemetry.UTTERANCES_TOTAL.labels(outcome="segmented").inc()
-            self._emit(message)
+            try:
+                self._emit(message)
+                self._failing = False
+            except CmathStreamError as error:  # the conversation has moved on: each message stands for itself
+                telemetry.UTTERANCES_TOTAL.labels(outcome="unsent").inc()
+                if not self._failing:
+                    log.error("session %s: messages are lost: %s", self.id[:8], error)
+                self._failing = True
 
 
 class LiveSeat:
@@ -205,7 +222,7 @@ class LiveSeat:
         self._queue: asyncio.Queue[AudioChunk | None] = asyncio.Queue()
         self._queued_s = 0.0
         self._queue_s = queue_s
-        self._leaving = False
+        self._gone: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._listen(), name=f"listen-{session.id[:8]}")
 
     def now_s(self) -> float:
@@ -214,6 +231,8 @@ class LiveSeat:
 
     def push_audio(self, chunk: AudioChunk) -> None:
         """Queue audio; if the VAD cannot follow, the oldest goes and is counted."""
+        if self._gone is not None:
+            return
         self._queue.put_nowait(chunk)
         self._queued_s += chunk.end_s - chunk.start_s
         while self._queued_s > self._queue_s:
@@ -224,19 +243,21 @@ class LiveSeat:
 
     def push_picture(self, picture: Picture) -> None:
         """Keep a picture for the utterances around it."""
-        if not self._leaving:
+        if self._gone is None:
             self._session.seen(self.participant_id, picture)
 
     def push_caption(self, caption: Caption) -> None:
         """Words, on the session clock."""
-        if not self._leaving:
+        if self._gone is None:
             self._session.captioned(self.participant_id, caption)
 
     async def leave(self, reason: str) -> None:
-        """Hear what is queued, flush the open utterance, go. Idempotent."""
-        if self._leaving:
-            return
-        self._leaving = True
+        """Hear what is queued, flush the open utterance, go. Whoever asks again waits for the same end."""
+        if self._gone is None:
+            self._gone = asyncio.create_task(self._go(reason), name=f"leave-{self.session_id[:8]}")
+        await asyncio.shield(self._gone)
+
+    async def _go(self, reason: str) -> None:
         self._queue.put_nowait(None)
         await self._task
         self._session.left(self.participant_id, reason)
@@ -245,6 +266,9 @@ class LiveSeat:
         loop = asyncio.get_running_loop()
         while (chunk := await self._queue.get()) is not None:
             self._queued_s -= chunk.end_s - chunk.start_s
-            frames = await loop.run_in_executor(self._vad_thread, self._listener.hear, chunk)
-            if frames:
+            try:
+                frames = await loop.run_in_executor(self._vad_thread, self._listener.hear, chunk)
                 self._session.heard(self.participant_id, frames)
+            except Exception as error:  # one chunk is lost, not the participant; the type alone is logged
+                log.error("session %s: audio failed: %s", self.session_id[:8], type(error).__name__)
+                telemetry.FRAMES_DROPPED_TOTAL.labels(kind="audio", reason="error").inc()

@@ -30,8 +30,8 @@ def load(cls: type[T], path: Path | None, environ: Mapping[str, str]) -> T:
     if path is not None:
         try:
             values = tomllib.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
-            raise SettingsError(f"settings file {path} does not exist") from None
+        except OSError as error:
+            raise SettingsError(f"settings file {path} cannot be read: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"settings file {path} is not valid TOML: {error}") from None
     for name, text in environ.items():

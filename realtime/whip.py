@@ -31,6 +31,7 @@ SDP_TYPE = "application/sdp"
 FRAGMENT_TYPE = "application/trickle-ice-sdpfrag"
 EVENTS_REL = "urn:cmath-stream:rel:events"  # Link relation of the session's event stream
 _RETRY_AFTER_S = 5
+_BODY_S = 10.0
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -61,6 +62,7 @@ class Whip:
         self._max_participants = max_participants
         self._pictures = pictures
         self._resources: dict[str, _Resource] = {}
+        self._ended: set[str] = set()  # of those, told to end and still closing
         self._joining = asyncio.Lock()  # so that two offers of one participant cannot both replace a third
         self._closing = False
 
@@ -146,18 +148,22 @@ class Whip:
 
     async def _delete(self, request: web.Request) -> web.Response:
         resource = self._resource(request)
-        self._forget(request.match_info["token"])
+        self._ended.add(
+            request.match_info["token"]
+        )  # a second DELETE gets 404, a new offer waits for the end
         await resource.peer.close("hangup")
         return web.Response(status=200)
 
     def _resource(self, request: web.Request) -> _Resource:
-        resource = self._resources.get(request.match_info["token"])
-        if resource is None:
+        token = request.match_info["token"]
+        resource = self._resources.get(token)
+        if resource is None or token in self._ended:
             raise SignalingError(404, "there is no such WHIP session, or it has ended")
         return resource
 
     def _forget(self, token: str) -> None:
         self._resources.pop(token, None)
+        self._ended.discard(token)
 
 
 def bearer_middleware(token: str | None) -> Middleware:
@@ -205,7 +211,7 @@ def _guarded(handler: Callable[[web.Request], Awaitable[web.Response]]) -> Handl
         except SignalingError as error:
             if request.method == "POST":
                 telemetry.SESSIONS_REJECTED_TOTAL.labels(reason=str(error.status)).inc()
-            log.info("%s refused: %d %s", request.method, error.status, error.detail)
+            log.info("%s refused: %d", request.method, error.status)  # the detail may hold a person's name
             return _problem(error)
 
     return guarded
@@ -233,10 +239,14 @@ async def _body(request: web.Request, content_type: str) -> bytes:
     if request.content_type != content_type:
         raise SignalingError(415, f"the body must be {content_type}, not {request.content_type}")
     body = b""
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > MAX_SDP_BYTES:
-            break  # whoever reads it says that it is too large
+    try:
+        async with asyncio.timeout(_BODY_S):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > MAX_SDP_BYTES:
+                    break  # whoever reads it says that it is too large
+    except TimeoutError:
+        raise SignalingError(408, f"the body did not come within {_BODY_S:.0f} s") from None
     return body
 
 

@@ -105,6 +105,8 @@ def test_strays_do_not_grow_without_bound() -> None:
     for n in range(1000):
         assembler.answer(features(n, "text"), 0.0)
     assert sum(assembler.owes(f"p.{n}") for n in range(1000)) == 256
+    assembler.expire(61.0)
+    assert not any(assembler.owes(f"p.{n}") for n in range(1000))
 
 
 def test_config_refuses_nonsense() -> None:

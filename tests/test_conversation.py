@@ -140,6 +140,24 @@ def test_without_audio_every_caption_is_an_utterance() -> None:
         stage.out += stage.conversation.push_caption("anna", Caption(n, n + 0.5, f"words {n}"), n + 0.6)
     assert [e.utterance_id for e in stage.ended()] == ["anna.0", "anna.1", "anna.2"]
     assert all(isinstance(s, Segment) and s.pcm.size == 0 and s.text for s in stage.of(Segment))
+    stage.out += stage.conversation.push_caption("anna", Caption(2.1, 2.3, "inside the last"), 3.0)
+    last = stage.of(Segment)[-1]
+    assert isinstance(last, Segment) and last.text == "inside the last" and not last.captions_pending
+
+
+def test_media_that_lags_the_clock_for_good_is_heard_all_the_same() -> None:
+    """A paused sender or a slow machine: what counts as a stall is that nothing comes."""
+    for lag_s in (0.1, 0.7, 2.0):
+        conversation = Conversation("s", CONFIG, 0)
+        out = conversation.join("anna", 0.0, audio=True, video=False, captions=False)
+        for n in range(round(4.0 / FRAME_S)):
+            frame = HeardFrame(
+                AudioChunk(np.zeros(512, np.float32), n * FRAME_S), 0.9 if 1 <= n * FRAME_S < 2 else 0.0
+            )
+            out += conversation.push_audio("anna", [frame], n * FRAME_S + lag_s)
+            out += conversation.expire(n * FRAME_S + lag_s + 0.02)
+        (ended,) = [message for message in out if isinstance(message, UtteranceEnded)]
+        assert (ended.start_ms, ended.end_ms) == (964, 2076)
 
 
 def test_pictures_of_the_utterance_are_thinned_evenly() -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import av
 import jsonschema
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from cmath_stream.replay import Replay
 from realtime.conversation import ConversationConfig
 from realtime.errors import MediaError
 from realtime.messages import Answer, Features, FeaturesMissing, Job, Modality, Segment, Transcript
+from realtime.recording import Recording
 from realtime.vad import VadModel
 from tests.checkpoints import tiny
 from workers.extractor import FeatureSpec
@@ -114,6 +116,29 @@ def test_twice_the_same_bytes_and_nothing_of_the_clock(machine: Replay) -> None:
 
 def test_other_input_is_another_session(machine: Replay) -> None:
     assert play(machine)[0]["session_id"] != play(machine, ["anna"])[0]["session_id"]
+
+
+def test_a_hole_in_one_recording_cuts_nobody_else(machine: Replay, tmp_path: Path) -> None:
+    spoken = np.concatenate([chunk.pcm for chunk in Recording.open(DEMO / "ben.opus").audio()])[: 8 * 16_000]
+    whole, holed = tmp_path / "ben.mkv", tmp_path / "anna.mkv"
+    for path, skip_s in ((whole, 0), (holed, 4)):
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+            for start in range(0, len(spoken), 1600):
+                samples = (spoken[start : start + 1600] * 32767).astype(np.int16)[None]
+                frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+                frame.sample_rate = 16_000
+                frame.pts = start + (skip_s * 16_000 if start >= 16_000 else 0)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    alone = [*machine.run(sources([whole], None, None), lambda _: None)]
+    beside = [*machine.run(sources([whole, holed], None, None), lambda _: None)]
+
+    def spans(told: Sequence[Event]) -> list[tuple[int, int]]:
+        mine = [e for e in told if e["type"] == "emotion.utterance" and e["participant_id"] == "ben"]
+        return [(e["start_ms"], e["end_ms"]) for e in mine]
+
+    assert spans(alone) == spans(beside) != []
 
 
 def test_captions_find_their_speaker_or_say_that_they_do_not(tmp_path: Path) -> None:

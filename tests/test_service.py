@@ -177,6 +177,20 @@ async def test_rubbish_goes_to_the_dead_letters_and_the_rest_goes_on(line: Line)
         await until(lambda: line.client.xlen(line.config.keys.dead(line.config.keys.inbox(shard))))
 
 
+async def test_an_answer_after_the_end_leaves_nothing_behind(line: Line) -> None:
+    async with line.running() as service:
+        await line.writer.write([*opening(), *spoken(0), *answers(0), SessionClosed("s", 1000, "empty", 1)])
+        await until(line.has(1, "session.closed"))
+        await line.writer.write(answers(0))
+
+        async def settled() -> bool:
+            groups = await line.client.xinfo_groups(line.config.keys.inbox(line.config.keys.shard_of("s")))
+            return await line.unsettled() == 0 and bool(groups[0]["lag"] == 0)
+
+        await until(settled)
+        assert service.sessions == 0
+
+
 async def test_many_sessions_share_the_model(line: Line) -> None:
     async with line.running():
         for sid in "abcdefgh":

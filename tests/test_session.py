@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realtime.errors import SignalingError
+from realtime.errors import BusError, SignalingError
 from realtime.messages import (
     AudioChunk,
     Caption,
@@ -120,6 +120,43 @@ async def test_a_flood_of_audio_is_bounded(outlet: Outlet) -> None:
     assert seat._queue.qsize() <= 51
     await seat.leave("bye")
     await rooms.close()
+
+
+async def test_one_bad_chunk_costs_itself_not_the_participant(rooms: Rooms, outlet: Outlet) -> None:
+    seat = await join(rooms)
+    seat.push_audio(AudioChunk(np.zeros((2, 2), np.float32), 0.0))  # not sound at all
+    say(seat, 3.2)
+    await until(lambda: bool(outlet.of(UtteranceEnded)))
+    await seat.leave("bye")
+
+
+async def test_messages_that_cannot_be_sent_end_neither_the_session_nor_its_room() -> None:
+    def full(_: Message) -> None:
+        raise BusError("outbox is full")
+
+    rooms = Rooms(CONFIG, VadModel(), full)
+    seat = await join(rooms)
+    say(seat, 3.2)
+    await seat.leave("bye")
+    await until(lambda: rooms.session_id("r") is None)
+    assert (await join(rooms)).session_id != seat.session_id
+    await rooms.close()
+
+
+async def test_a_full_house_refuses_with_its_reason(outlet: Outlet) -> None:
+    rooms = Rooms(CONFIG, VadModel(), outlet.append, lambda: "too much waits")
+    with pytest.raises(SignalingError, match="too much waits") as refused:
+        await join(rooms)
+    assert refused.value.status == 503
+    await rooms.close()
+
+
+async def test_leaving_while_the_house_closes_hears_everything(outlet: Outlet) -> None:
+    rooms = Rooms(CONFIG, VadModel(), outlet.append)
+    seat = await join(rooms)
+    say(seat, 3.2)
+    await asyncio.gather(seat.leave("bye"), rooms.close(), seat.leave("again"))
+    assert len(outlet.of(UtteranceEnded)) == 1 and len(outlet.of(SessionClosed)) == 1
 
 
 async def test_words_alone_make_utterances(rooms: Rooms, outlet: Outlet) -> None:

@@ -96,7 +96,7 @@ def test_a_variable_cannot_turn_a_value_into_a_section(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="does not exist"):
+    with pytest.raises(SettingsError, match="cannot be read"):
         load(Outer, tmp_path / "none.toml", {})
     with pytest.raises(SettingsError, match="not valid TOML"):
         load(Outer, write(tmp_path, "name = "), {})

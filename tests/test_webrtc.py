@@ -196,6 +196,7 @@ async def test_malformed_captions_are_answered_and_harm_nothing() -> None:
         '{"start_ms":0,"end_ms":1,"text":"a","language":"e"}',
         '{"start_ms":0,"end_ms":1,"text":"a","language":7}',
         '{"start_ms":0,"end_ms":1,"text":"a","more":7}',
+        '{"start_ms":0,"end_ms":1,"text":"half a pair \\ud800"}',
         '{"start_ms":0,"end_ms":1,"text":"' + "a" * (MAX_TEXT_CHARS + 1) + '"}',
         '{"start_ms":0,"end_ms":1,"text":"' + "\u20ac" * 1500 + '"}',
         "[" * 4000,

@@ -156,6 +156,21 @@ async def test_the_same_participant_replaces_itself(http: aiohttp.ClientSession)
     assert rooms.seats[-1].left == "shutdown"
 
 
+async def test_who_hangs_up_and_comes_back_at_once_gets_in(http: aiohttp.ClientSession) -> None:
+    """The end of the old connection, however slow, comes before the new seat."""
+    rooms = FakeRooms()
+    offer = await offer_of(ToneTrack())
+    async with serving(rooms) as url:
+        async with http.post(f"{url}/whip/room?participant=ann", data=offer, headers=SDP) as response:
+            location = response.headers["Location"]
+        ending = asyncio.create_task(http.delete(url + location))
+        async with http.post(f"{url}/whip/room?participant=ann", data=offer, headers=SDP) as response:
+            assert response.status == 201
+        async with await ending as response:
+            assert response.status in (200, 404)  # 404: the new offer came first and replaced it
+        assert rooms.seats[0].left in ("hangup", "replaced")
+
+
 async def test_who_does_not_connect_is_let_go(http: aiohttp.ClientSession) -> None:
     rooms = FakeRooms()
     offer = await offer_of(ToneTrack())

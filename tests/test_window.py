@@ -28,6 +28,14 @@ def test_a_revision_replaces_its_row_and_sees_only_what_was_before() -> None:
     assert [row.vectors["text"][0] for row in window.put("u3", "anna", vectors(3.0))] == [0.0, 9.0, 2.0, 3.0]
 
 
+def test_a_revision_of_what_has_left_stands_alone_and_changes_nothing() -> None:
+    window = Window(rows=2)
+    for n in range(4):
+        window.put(f"u{n}", "anna", vectors(n))
+    assert [row.utterance_id for row in window.put("u0", "anna", vectors(9.0), revision=1)] == ["u0"]
+    assert [row.utterance_id for row in window.put("u4", "anna", vectors(4.0))] == ["u3", "u4"]
+
+
 def test_the_oldest_row_leaves() -> None:
     window = Window(rows=3)
     for n in range(10):
