@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_FILE ?=
-BENCH ?= latency
+BENCH ?= segmentation
 PACKAGES := realtime workers cmath_stream bench tests
 
 .PHONY: setup demo test check e2e bench
@@ -51,4 +51,4 @@ e2e: $(VENV)/.stamp-e2e
 	$(BIN)/pytest tests/e2e $(ARGS)
 
 bench: setup
-	$(BIN)/python -m bench.$(BENCH) $(ARGS)
+	$(BIN)/python -m bench.$(BENCH) $(or $(ARGS),$(CMATH_STREAM_DATA))

@@ -33,6 +33,8 @@ from realtime.redis_bus import RedisConfig, connect
 from realtime.redis_server import RedisServer
 from tests.conftest import is_bounded
 
+pytestmark = pytest.mark.timeout(300)  # five processes start, and a call lasts as long as it lasts
+
 DEMO = Path("cmath_stream/demo")
 VALID = jsonschema.Draft202012Validator(events.schema(), format_checker=jsonschema.FormatChecker())
 UTTERANCES = 10  # of each of the two people
