@@ -32,6 +32,7 @@ class Box(NamedTuple):
     y: float
     width: float
     height: float
+    turned: float = 0.0  # 0 = towards the camera, 1 = profile; known from landmarks only
 
 
 Detector = Callable[[Rgb], list[Box]]
@@ -84,7 +85,7 @@ class FaceExtractor:
         small, scale = shrink(rgb, self._config.search_px)
         height, width = small.shape[:2]
         box = choose(self._detect(small), width, height)
-        return None if box is None else crop(rgb, Box(*(side / scale for side in box)))
+        return None if box is None else crop(rgb, scaled(box, 1.0 / scale))
 
     def _answer(self, segment: Segment) -> Answer:
         began_s = time.perf_counter()
@@ -125,9 +126,28 @@ def _yunet(network: Any) -> Detector:
     def detect(rgb: Rgb) -> list[Box]:
         network.setInputSize((rgb.shape[1], rgb.shape[0]))
         _, rows = network.detect(np.ascontiguousarray(rgb[..., ::-1]))  # it was trained on BGR
-        return [] if rows is None else [Box(*map(float, row[:4])) for row in rows]
+        return [] if rows is None else [_box(row) for row in rows]
 
     return detect
+
+
+def _box(row: NDArray[np.float32]) -> Box:
+    x, y, width, height = map(float, row[:4])
+    return Box(x, y, width, height, turned(row[4:10]))
+
+
+def turned(landmarks: NDArray[np.float32]) -> float:
+    """Both eyes and the nose, x and y, [6]: how far the nose lies from the middle between the eyes, 0..1."""
+    right, left, nose = landmarks.reshape(3, 2)
+    across = left - right
+    middle = (left + right) / 2
+    return min(1.0, 2.0 * abs(float((nose - middle) @ across)) / max(float(across @ across), 1.0))
+
+
+def scaled(box: Box, factor: float) -> Box:
+    """The same face in the picture at another scale."""
+    x, y, width, height, turn = box
+    return Box(x * factor, y * factor, width * factor, height * factor, turn)
 
 
 def choose(boxes: Sequence[Box], width: int, height: int) -> Box | None:

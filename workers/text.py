@@ -15,6 +15,7 @@ from typing import Any
 
 from realtime.errors import ModelUnavailable
 from realtime.messages import Answer, Features, FeaturesMissing, Job, Modality, Segment
+from workers import text_adapter
 from workers.extractor import FeatureSpec
 from workers.transcribe import TranscribeConfig, Transcriber, hub_answers
 
@@ -28,6 +29,7 @@ class TextConfig:
     """Which encoder and which recogniser."""
 
     encoder: str = DEFAULT_ENCODER  # any sentence-transformers model, by name or folder
+    adapter: str | None = None  # what makes it hear emotion: "shipped", or a path; None = the plain encoder
     languages: tuple[str, ...] = ("en",)  # what the encoder understands, ISO 639-1; empty = anything
     whisper: str = "base"  # size, hub id or folder; "none" = words are always given
     device: str = "auto"
@@ -80,8 +82,13 @@ class TextExtractor:
 
         torch.set_num_threads(self._config.threads)
         self._encoder = load_encoder(self._config.encoder, self._config.device)
-        name = Path(self._config.encoder).name
-        self._spec = FeatureSpec(name, "1", int(self._encoder.get_embedding_dimension()))
+        if self._config.adapter is None:
+            name = Path(self._config.encoder).name
+            self._spec = FeatureSpec(name, "1", int(self._encoder.get_embedding_dimension()))
+        else:
+            chosen = self._config.adapter
+            path = text_adapter.shipped() if chosen == "shipped" else Path(chosen)
+            self._spec = text_adapter.apply(self._encoder, path)
         if self._config.whisper != "none":
             self._load_transcriber()
 
