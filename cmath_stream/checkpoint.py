@@ -64,6 +64,7 @@ class CheckpointMeta:
     config: CMATHConfig
     temperatures: Mapping[str, float]
     abstain_below: float  # calibrated probability of the best label under which no label is given
+    reliability: Mapping[str, float]  # by modality: accuracy on validation where it is all there is
     licence: str
     data_sources: tuple[str, ...]
     validation: Mapping[str, Any]  # figures by presence pattern; for people
@@ -169,6 +170,7 @@ def _meta(record: Mapping[str, Any]) -> CheckpointMeta:
         config=CMATHConfig(**config),
         temperatures={str(key): float(value) for key, value in record["temperatures"].items()},
         abstain_below=float(record["abstain_below"]),
+        reliability={str(key): float(value) for key, value in record["reliability"].items()},
         licence=record["licence"],
         data_sources=tuple(record["data_sources"]),
         validation=record["validation"],

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from cmath_stream.checkpoint import Checkpoint
-from cmath_stream.data import UNLABELLED, Example, collate, read_dialogues, speakers_by_appearance
+from cmath_stream.data import UNLABELLED, Example, collate
 from cmath_stream.model import CMATH
 
 BINS = 15
@@ -179,28 +178,3 @@ def evaluate(
     """Calibrated figures of a checkpoint on dialogues, with only the modalities `keep` present."""
     answers = answer(checkpoint.model, examples, keep)
     return metrics(checkpoint.probabilities(answers.logits, answers.presence), answers.label)
-
-
-def evaluate_text(checkpoint: Checkpoint, jsonl: Path, cache: Path) -> Metrics:
-    """Figures from words alone on a dialogue JSONL, every other modality absent; embeddings go to `cache`."""
-    from cmath_stream.graft import TEXT, embed_texts  # the sentence encoder costs seconds to import
-
-    checkpoint.require({"text": TEXT})
-    text = checkpoint.meta.config.names.index("text")
-    dialogues = read_dialogues(jsonl)
-    vectors = embed_texts([line.text for dialogue in dialogues for line in dialogue.lines], cache)
-    starts = np.cumsum([len(dialogue.lines) for dialogue in dialogues])[:-1]
-    examples = []
-    for dialogue, words in zip(dialogues, np.split(vectors, starts), strict=True):
-        rows = len(words)
-        features = [np.zeros((rows, dim), dtype=np.float32) for _, dim in checkpoint.meta.config.dims]
-        features[text] = words
-        examples.append(
-            Example(
-                features=tuple(features),
-                presence=np.arange(len(features)) == np.full((rows, 1), text),
-                speaker=speakers_by_appearance([line.speaker for line in dialogue.lines]),
-                label=np.array([line.label for line in dialogue.lines], dtype=np.int64),
-            )
-        )
-    return evaluate(checkpoint, examples)

@@ -12,20 +12,57 @@ from cmath_stream.data import MELD7
 from cmath_stream.losses import LossWeights
 from cmath_stream.model import CMATHConfig
 from realtime.errors import SettingsError
+from realtime.settings import build
+
+KINDS = ("live", "words", "acted", "features", "voice", "face")
 
 
 @dataclass(frozen=True, slots=True)
-class Corpora:
-    """What is read, relative to the data folder, and how voices are grafted on it."""
+class WordsData:
+    """Kind "words": what is read, relative to the data folder, and how far the sentence encoder may move."""
 
     train: tuple[str, ...] = ("meld/train.jsonl",)
     validation: str = "meld/dev.jsonl"
-    voices: str = "ravdess"
-    train_actors: tuple[int, ...] = tuple(range(1, 17))
+    rank: int = 32  # of the changes to a linear layer
+    layers: int = 6  # the last ones of the encoder are changed
+    adapter_dropout: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class ActedData:
+    """Kind "acted": clips of RAVDESS with voice and action units."""
+
+    voices: str = "voice-out-of-fold.npz"  # in the folder of results: training of the voice encoder left it
+    units: str = "ravdess/face_au_audio.npz"  # relative to the data folder
     validation_actors: tuple[int, ...] = (17, 18, 19, 20)
-    noise_db: tuple[float, ...] = ()  # training voices once more in noise so far below the speech
-    disagree: float = 0.15  # share of grafted voices with another emotion than the words
-    absent: float = 0.35  # share of training utterances without a voice
+
+
+@dataclass(frozen=True, slots=True)
+class GraftedData:
+    """A set of grafted conversations; paths relative to the data folder."""
+
+    dialogues: tuple[str, ...] = ("meld/dev.jsonl",)
+    voices: str = "ravdess"  # folder of recordings; .npz: what training of the voice encoder left
+    actors: tuple[int, ...] = ()  # whose voices are taken; empty = everybody's
+    faces: str = "ferplus/valid.npz"
+    pictures: tuple[float, float] = (0.0, 1.0)  # share of the pictures, from and to
+    disagree: float = 0.15  # share of voices, and of faces, of another emotion than the words
+    voiceless: float = 0.25  # share of utterances without a voice
+    faceless: float = 0.45  # and without a face
+    degraded: bool = False  # voices also as by telephone, through Opus and in noise, where there are versions
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveData:
+    """Kind "live": grafted conversations to learn from, others with other actors and faces to judge on."""
+
+    train: GraftedData = GraftedData()
+    validation: GraftedData = GraftedData()
+    encoder: str = "all-MiniLM-L6-v2"  # of the words; any sentence-transformers model, by name or folder
+    adapter: str = "auto"  # of the encoder: a path, "none", or the shipped one for its own encoder
+    begin_with: str = ""  # shipped checkpoint over words whose weights are the start; empty = at random
+    words_noise: float = 0.0  # deviation of noise on the words, which their encoder has learned by heart
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +85,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One training run; `configs/train-*.toml` holds its differences from the defaults."""
+    """A run that ends in a CMATH checkpoint; `configs/train-*.toml` holds what differs from the defaults."""
 
     name: str
+    kind: str = "live"
     version: str = "1"
     licence: str = ""
     data_sources: tuple[str, ...] = ()
@@ -58,35 +96,45 @@ class Recipe:
     answered: float = 0.9  # share of validation utterances that get a label; sets the abstain threshold
     model: Mapping[str, Any] = field(default_factory=dict)  # CMATHConfig without dims and classes
     loss: LossWeights = LossWeights()
-    corpora: Corpora = Corpora()
     schedule: Schedule = Schedule()
+    words: WordsData = WordsData()
+    live: LiveData = LiveData()
+    acted: ActedData = ActedData()
+
+
+def read_kind(path: Path) -> str:
+    """What a recipe trains, one of KINDS. Raises SettingsError."""
+    try:
+        kind = _read(path).get("kind")
+    except (SettingsError, ValueError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+    if kind not in KINDS:
+        raise SettingsError(f"{path}: a recipe begins with kind = one of {', '.join(KINDS)}, not {kind!r}")
+    return str(kind)
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe TOML. Raises SettingsError for what is no TOML or no key of a recipe."""
+    """Read the recipe of a "live" or "words" run. Raises SettingsError for no TOML or no key of a recipe."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path}: {error}") from error
-    try:
-        recipe = Recipe(
-            **_tuples(raw)
-            | {
-                "model": raw.get("model", {}),
-                "loss": LossWeights(**raw.get("loss", {})),
-                "corpora": Corpora(**_tuples(raw.get("corpora", {}))),
-                "schedule": Schedule(**raw.get("schedule", {})),
-            }
-        )
+        recipe = build(Recipe, _read(path))
         model_config(recipe, (("probe", 8),))
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{path}: {str(error).replace('.__init__()', '')}") from error
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
     return recipe
 
 
 def model_config(recipe: Recipe, dims: Sequence[tuple[str, int]], classes: int = len(MELD7)) -> CMATHConfig:
     """The recipe's model for these modalities."""
     return CMATHConfig(dims=tuple(dims), classes=classes, **_tuples(recipe.model))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot be read: {error.strerror}") from error
 
 
 def _tuples(table: Mapping[str, Any]) -> dict[str, Any]:

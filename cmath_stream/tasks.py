@@ -1,24 +1,42 @@
-"""`eval`: the figures of a checkpoint on a task, as a table for people and one JSON line for programs."""
+"""`eval`: the figures of what is shipped, or of another checkpoint, on a task: a table and one JSON line."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from cmath_stream.checkpoint import Checkpoint, load, shipped
-from cmath_stream.evaluate import Metrics, evaluate_text
+from cmath_stream.evaluate import Answers, answer, calibration_interval, metrics
+from realtime.errors import SettingsError
+from workers.training.judged import Judged, judge_face, judge_voice
 
-Judge = Callable[[Checkpoint, Path, Path], Metrics]
 
-_PROTOCOL = {
-    "erc-text": "dialogue JSONL, words alone, causal window, all labelled utterances, calibrated",
-}
-_JUDGES: dict[str, Judge] = {"erc-text": evaluate_text}
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line names."""
+
+    paths: Sequence[Path]
+    checkpoint: str | None  # path or shipped name; None = the task's own
+    text: str  # of feature sets: "provided" or "words"
+    data: Path | None  # folder that paths inside a SPEC are relative to; None = the SPEC's own
+    cache: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A thing that can be judged."""
+
+    help: str
+    default: str  # checkpoint or encoder that is judged unless another is named
+    paths: int
+    judge: Callable[[Asked, str], tuple[Judged, Mapping[str, Any]]]  # and what else goes into the JSON
 
 
 def cache_folder() -> Path:
@@ -26,38 +44,135 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cmath-stream"
 
 
-def judge(task: str, path: Path, checkpoint: str | None, cache: Path) -> dict[str, Any]:
-    """Figures of a checkpoint (None = the shipped one) on a task. Raises CmathStreamError."""
-    loaded = load(Path(checkpoint) if checkpoint else shipped())
-    figures = _JUDGES[task](loaded, path, cache)
-    labels = loaded.meta.labels
-    per_class = zip(labels, figures.f1, figures.recall, figures.support, strict=True)
+def judge(task: str, asked: Asked) -> dict[str, Any]:
+    """The figures of a task, ready to be printed. Raises CmathStreamError."""
+    what = TASKS[task]
+    if len(asked.paths) != what.paths:
+        raise SettingsError(f"eval {task} takes {what.help.partition(':')[0]}: {what.paths} path(s)")
+    judged, more = what.judge(asked, what.default)
+    return figures(task, judged) | dict(more)
+
+
+def figures(task: str, judged: Judged) -> dict[str, Any]:
+    """The fields that every task gives."""
+    found = metrics(judged.probabilities, judged.label)
+    low, high, floor = calibration_interval(judged.probabilities, judged.label)
+    per_class = zip(judged.labels, found.f1, found.recall, found.support, strict=True)
     return {
         "task": task,
-        "n": figures.utterances,
-        "accuracy": round(figures.accuracy, 4),
-        "weighted_f1": round(figures.weighted_f1, 4),
-        "macro_f1": round(figures.macro_f1, 4),
+        "n": found.utterances,
+        "accuracy": round(found.accuracy, 4),
+        "weighted_f1": round(found.weighted_f1, 4),
+        "macro_f1": round(found.macro_f1, 4),
         "per_class": {
             name: {"f1": round(float(f1), 4), "recall": round(float(recall), 4), "n": int(n)}
             for name, f1, recall, n in per_class
         },
-        "ece": round(figures.ece, 4),
-        "protocol": _PROTOCOL[task],
-        "checkpoint": f"{loaded.meta.name}-{loaded.meta.version}",
+        "ece": round(found.ece, 4),
+        "ece_95": [round(low, 4), round(high, 4)],
+        "ece_of_a_perfect_model": round(floor, 4),
+        "protocol": judged.protocol,
+        "checkpoint": judged.checkpoint,
     }
 
 
-def show(result: dict[str, Any]) -> None:
+def show(result: Mapping[str, Any]) -> None:
     """The figures as a table."""
     table = Table(
         "", "F1", "recall", "n", title=f"{result['task']}: {result['checkpoint']}", title_justify="left"
     )
-    for name, figures in result["per_class"].items():
-        table.add_row(name, f"{figures['f1']:.1%}", f"{figures['recall']:.1%}", str(figures["n"]))
+    for name, row in result["per_class"].items():
+        table.add_row(name, f"{row['f1']:.1%}", f"{row['recall']:.1%}", str(row["n"]))
     console = Console(highlight=False)
     console.print(table)
     console.print(
         f"accuracy {result['accuracy']:.1%}, weighted F1 {result['weighted_f1']:.1%}, "
         f"macro F1 {result['macro_f1']:.1%}, calibration error {result['ece']:.1%}, {result['n']} utterances"
     )
+
+
+def named(checkpoint: str | None, default: str) -> Checkpoint:
+    """A checkpoint by path or shipped name. Raises CheckpointError."""
+    name = checkpoint or default
+    path = Path(name)
+    return load(path if path.suffix or len(path.parts) > 1 else shipped(name))
+
+
+def _answered(checkpoint: Checkpoint, answers: Answers, protocol: str) -> Judged:
+    meta = checkpoint.meta
+    return Judged(
+        probabilities=checkpoint.probabilities(answers.logits, answers.presence),
+        label=answers.label,
+        labels=meta.labels,
+        checkpoint=f"{meta.name}-{meta.version}",
+        protocol=protocol,
+    )
+
+
+def _erc_text(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
+    from cmath_stream.words import judge_words  # the sentence encoder costs seconds to import
+
+    checkpoint = named(asked.checkpoint, default)
+    answers = judge_words(checkpoint, asked.paths[0], asked.cache)
+    protocol = "dialogue JSONL, words alone, causal window, all labelled utterances, calibrated"
+    return _answered(checkpoint, answers, protocol), {}
+
+
+def _voice(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
+    return judge_voice(asked.paths[0], Path(asked.checkpoint) if asked.checkpoint else None), {}
+
+
+def _face(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
+    judged = judge_face(asked.paths[0], Path(asked.checkpoint) if asked.checkpoint else None)
+    return judged, {name: figures("face", other) for name, other in judged.also.items()}
+
+
+def _voice_face(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
+    from cmath_stream import acted
+
+    checkpoint = named(asked.checkpoint, default)
+    audio, units = asked.paths
+    heard = judge_voice(audio, None)
+    clips = acted.joined(heard.key, heard.probabilities, heard.label, heard.group, units)
+    answers = answer(checkpoint.model, acted.sessions(clips, acted.everybody_of(checkpoint)))
+    protocol = "clips of an actor as one session in shuffled order, causal window, causal normalisation"
+    return _answered(checkpoint, answers, protocol), {}
+
+
+def _live(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
+    from cmath_stream.live import judge_live
+
+    checkpoint = named(asked.checkpoint, default)
+    spec = asked.paths[0]
+    found = judge_live(checkpoint, spec, asked.data or spec.parent, asked.cache)
+    patterns = {
+        name: figures("live", _answered(checkpoint, answers, f"only {name} is left"))
+        for name, answers in found.by_pattern.items()
+    }
+    follows = {}
+    for odd, answers in found.contradicted.items():
+        said = _answered(checkpoint, answers, "").probabilities.argmax(axis=1)
+        follows[odd] = round(float(np.mean(said == answers.label)), 4)
+    whole = max(found.by_pattern, key=len)
+    protocol = "grafted conversations, a robustness check and not accuracy on calls; each modality absent or "
+    protocol += "in disagreement as the set says; rows with all of the modalities that are there"
+    more = {
+        "patterns": {
+            name: {key: row[key] for key in ("n", "accuracy", "weighted_f1", "macro_f1", "ece", "ece_95")}
+            for name, row in patterns.items()
+        },
+        "follows_the_two_when_contradicted_by": follows,
+    }
+    return _answered(checkpoint, found.by_pattern[whole], protocol), more
+
+
+TASKS = {
+    "erc-text": Task("a dialogue JSONL: words alone", "words", 1, _erc_text),
+    "erc-features": Task("an npz or a community pickle: features as they are given", "mosi", 1, _features),
+    "voice": Task("a folder of RAVDESS-named audio: the voice encoder", "voice-cnn", 1, _voice),
+    "face": Task("an npz of FER+ pictures and votes: the face encoder", "face-cnn", 1, _face),
+    "voice-face": Task(
+        "a folder of RAVDESS-named audio and an npz of action units", "ravdess", 2, _voice_face
+    ),
+    "live": Task("a TOML file that names a grafted set: words, voice and face", "live-small", 1, _live),
+}

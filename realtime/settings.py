@@ -77,6 +77,10 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         if not isinstance(value, Mapping):
             raise SettingsError(f"setting {name} is a section, not a value")
         return build(typing.cast(type[Any], hint), value, name + ".")
+    if origin is Mapping:  # a table that whoever takes it checks
+        if not isinstance(value, Mapping):
+            raise SettingsError(f"setting {name} is a section, not a value")
+        return dict(value)
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)):

@@ -9,28 +9,26 @@ import numpy as np
 import pytest
 import torch
 
-from realtime.errors import ModelUnavailable, SettingsError
+from realtime.errors import ModelUnavailable
 from realtime.messages import Features
-from realtime.settings import build, load
 from tests.conftest import make_transcript
 from workers import text_adapter
 from workers.extractor import FeatureSpec
 from workers.text import DEFAULT_ENCODER, TextConfig, TextExtractor, load_encoder
-from workers.training.text import TextRecipe, Utterances, folds_of
 
 LINES = ["Oh my God!", "I can't believe you did that.", "It is Tuesday.", "Yay! We won, we really won!"]
 
 
 @pytest.fixture(scope="module")
 def plain() -> TextExtractor:
-    extractor = TextExtractor(TextConfig(whisper="none", device="cpu"))
+    extractor = TextExtractor(TextConfig(adapter="none", whisper="none", device="cpu"))
     extractor.load()
     return extractor
 
 
 @pytest.fixture(scope="module")
 def adapted() -> TextExtractor:
-    extractor = TextExtractor(TextConfig(adapter="shipped", whisper="none", device="cpu"))
+    extractor = TextExtractor(TextConfig(whisper="none", device="cpu"))
     extractor.load()
     return extractor
 
@@ -138,22 +136,3 @@ def test_factors_that_do_not_fit_are_refused_before_anything_changes(tmp_path: P
         with pytest.raises(ModelUnavailable, match="not a usable adapter"):
             text_adapter.apply(encoder, tmp_path / "wrong")
     assert all(torch.equal(value, weights[name]) for name, value in encoder.state_dict().items())
-
-
-def test_the_recipe_is_read_and_a_misspelt_key_refused() -> None:
-    recipe = load(TextRecipe, Path("configs/train-text.toml"), {})
-    assert recipe.licence and len(recipe.shares) == len(recipe.train)
-    with pytest.raises(SettingsError, match="learning_rat"):
-        build(TextRecipe, {"learning_rat": 1.0})
-    with pytest.raises(SettingsError, match="shares"):
-        build(TextRecipe, {"shares": [1.0, 2.0]})
-
-
-def test_one_scene_in_two_corpora_stays_in_one_fold() -> None:
-    scene = "we were on a break you know"
-    text = [f"line {n}" for n in range(20)] + [scene, "hi", scene.title() + "!", "hi"]
-    dialogue = [f"d{n}" for n in range(20)] + ["meld:7", "meld:7", "emory:3", "emory:4"]
-    zeros = np.zeros(len(text), dtype=np.int64)
-    fold = folds_of(Utterances(text, zeros, zeros, dialogue, zeros, (("neutral",),)), 2, seed=1)
-    assert fold[20] == fold[21] == fold[22]
-    assert abs(int((fold == 0).sum()) - 12) <= 1

@@ -29,7 +29,7 @@ class TextConfig:
     """Which encoder and which recogniser."""
 
     encoder: str = DEFAULT_ENCODER  # any sentence-transformers model, by name or folder
-    adapter: str | None = None  # what makes it hear emotion: "shipped", or a path; None = the plain encoder
+    adapter: str = "auto"  # what makes it hear emotion: a path, "none", or the shipped one for its own encoder
     languages: tuple[str, ...] = ("en",)  # what the encoder understands, ISO 639-1; empty = anything
     whisper: str = "base"  # size, hub id or folder; "none" = words are always given
     device: str = "auto"
@@ -81,14 +81,8 @@ class TextExtractor:
         import torch
 
         torch.set_num_threads(self._config.threads)
-        self._encoder = load_encoder(self._config.encoder, self._config.device)
-        if self._config.adapter is None:
-            name = Path(self._config.encoder).name
-            self._spec = FeatureSpec(name, "1", int(self._encoder.get_embedding_dimension()))
-        else:
-            chosen = self._config.adapter
-            path = text_adapter.shipped() if chosen == "shipped" else Path(chosen)
-            self._spec = text_adapter.apply(self._encoder, path)
+        config = self._config
+        self._encoder, self._spec = load_embedder(config.encoder, config.adapter, config.device)
         if self._config.whisper != "none":
             self._load_transcriber()
 
@@ -168,6 +162,19 @@ class TextExtractor:
 def primary(language: str | None) -> str | None:
     """Primary subtag of a BCP 47 tag, the form that encoders and Whisper speak: "pt-BR" → "pt"."""
     return language.replace("_", "-").partition("-")[0].lower() if language else None
+
+
+def load_embedder(encoder: str, adapter: str, device: str) -> tuple[Any, FeatureSpec]:
+    """A sentence-transformers model, an adapter folded in as `TextConfig.adapter` says, and what it gives.
+
+    Raises ModelUnavailable.
+    """
+    model = load_encoder(encoder, device)
+    if adapter == "auto":
+        adapter = str(text_adapter.shipped()) if encoder == DEFAULT_ENCODER else "none"
+    if adapter == "none":
+        return model, FeatureSpec(Path(encoder).name, "1", int(model.get_embedding_dimension()))
+    return model, text_adapter.apply(model, Path(adapter))
 
 
 def load_encoder(name: str, device: str) -> Any:

@@ -1,0 +1,170 @@
+"""The live checkpoint: words, voices and faces of grafted conversations in, a calibrated fusion out.
+
+Knows which features the live line gives, and what grafted conversations are made of. A set of them is named
+by paths and numbers alone (`GraftedData`), so the one that judges can be made again anywhere.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from cmath_stream.banks import Bank, out_of_fold_voices, pictured_faces, recorded_voices
+from cmath_stream.calibration import describe
+from cmath_stream.checkpoint import Checkpoint, ModalitySpec, load, save, shipped
+from cmath_stream.data import MELD7, Dialogue, Example, Floats, read_dialogues
+from cmath_stream.embedding import Words
+from cmath_stream.evaluate import Answers, answer, patterns
+from cmath_stream.graft import Graft, graft
+from cmath_stream.recipe import GraftedData, Recipe
+from cmath_stream.train import fit
+from realtime.errors import SettingsError
+from realtime.settings import build
+from workers.text import DEFAULT_ENCODER, load_embedder
+
+_SEEDS_A_RUN = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class GraftedSet:
+    """What grafted conversations are drawn from."""
+
+    dialogues: list[Dialogue]
+    embedded: Mapping[str, Floats]
+    voices: Bank
+    faces: Bank
+    how: Graft
+
+    def draw(self, seed: int, odd: str | None = None) -> list[Example]:
+        """Another graft with every seed; `odd` names a modality that contradicts the two others."""
+        return graft(self.dialogues, self.embedded, self.voices, self.faces, self.how, seed=seed, odd=odd)
+
+
+def open_set(data: GraftedData, root: Path, made: Path, words: Words, cache: Path) -> GraftedSet:
+    """Read what a set is made of: recordings below `root`, what training left below `made`.
+
+    Raises CmathStreamError.
+    """
+    dialogues = [dialogue for name in data.dialogues for dialogue in read_dialogues(root / name)]
+    texts = sorted({line.text for dialogue in dialogues for line in dialogue.lines})
+    from_training = data.voices.endswith(".npz")
+    bank = out_of_fold_voices(made / data.voices) if from_training else recorded_voices(root / data.voices)
+    bank = bank.of(data.actors)
+    return GraftedSet(
+        dialogues=dialogues,
+        embedded=dict(zip(texts, words(texts), strict=True)),
+        voices=bank if data.degraded else replace(bank, vectors=bank.vectors[:1]),
+        faces=pictured_faces(root / data.faces, data.pictures, cache),
+        how=Graft(data.disagree, data.voiceless, data.faceless),
+    )
+
+
+def train_live(
+    recipe: Recipe, data_dir: Path, out_dir: Path, *, cache: Path, resume: bool = False, progress: bool = True
+) -> Path:
+    """Train by the recipe and write the checkpoint to `out_dir`; returns the weights' path.
+
+    Raises CmathStreamError.
+    """
+    words = Words(cache, recipe.live.encoder, recipe.live.adapter)
+    train = open_set(recipe.live.train, data_dir, out_dir, words, cache)
+    validation = open_set(recipe.live.validation, data_dir, out_dir, words, cache)
+    judged = validation.draw(recipe.live.validation.seed)
+    specs = (words.spec, *voice_and_face())
+    noise = recipe.live.words_noise / words.spec.dim**0.5
+
+    def epoch(number: int) -> list[Example]:
+        seed = recipe.schedule.seed * _SEEDS_A_RUN + number
+        rng = np.random.default_rng((seed, 1))
+        return [_unsure(example, noise, rng) for example in train.draw(seed)]
+
+    begin = recipe.live.begin_with
+    fitted = fit(
+        recipe,
+        [(spec.modality, spec.dim) for spec in specs],
+        epoch,
+        judged,
+        out_dir,
+        initial=_begin(load(shipped(begin)), words.spec) if begin else None,
+        resume=resume,
+        progress=progress,
+    )
+    meta = describe(
+        recipe,
+        fitted.model,
+        specs,
+        judged,
+        label_set="meld7",
+        labels=MELD7,
+        judged_on=f"grafted: {', '.join(recipe.live.validation.dialogues)}",
+        best_epoch=fitted.best_epoch,
+    )
+    path = out_dir / f"{recipe.name}.safetensors"
+    save(path, fitted.model, meta)
+    return path
+
+
+def judge_live(checkpoint: Checkpoint, spec: Path, root: Path, cache: Path) -> Judgement:
+    """What a checkpoint says of the grafted set that a TOML file names. Raises CmathStreamError.
+
+    A path to what training left is relative to the file.
+    """
+    try:
+        data = build(GraftedData, tomllib.loads(spec.read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{spec}: {error}") from error
+    grafted = open_set(data, root, spec.parent, Words(cache), cache)
+    names = checkpoint.meta.config.names
+    drawn = grafted.draw(data.seed)
+    return Judgement(
+        by_pattern={
+            pattern: answer(checkpoint.model, drawn, subset) for pattern, subset in patterns(names).items()
+        },
+        contradicted={odd: answer(checkpoint.model, grafted.draw(data.seed, odd)) for odd in names},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Answers on a grafted set."""
+
+    by_pattern: Mapping[str, Answers]  # by the modalities that are left
+    contradicted: Mapping[str, Answers]  # by the modality that contradicts the two others; label = the two's
+
+
+def voice_and_face() -> tuple[ModalitySpec, ModalitySpec]:
+    """What the shipped encoders of voice and face give."""
+    from workers import face_encoder, voice_encoder
+
+    voice = voice_encoder.load(voice_encoder.shipped())[1]
+    face = face_encoder.load(face_encoder.shipped())[1]
+    return (
+        ModalitySpec("audio", voice.name, voice.version, voice_encoder.FEATURES),
+        ModalitySpec("visual", face.name, face.version, face.config.dim + len(face.labels)),
+    )
+
+
+def _unsure(example: Example, noise: float, rng: np.random.Generator) -> Example:
+    """The example with words as uncertain as they are to an encoder that has not learned them by heart."""
+    if noise == 0.0:
+        return example
+    words = example.features[0]
+    words = words + noise * rng.standard_normal(words.shape, dtype=np.float32)
+    words /= np.linalg.norm(words, axis=1, keepdims=True)
+    return replace(example, features=(words, *example.features[1:]))
+
+
+def _begin(words: Checkpoint, spec: ModalitySpec) -> dict[str, Tensor]:
+    """The weights of a checkpoint over words under the names they have where text comes first of several.
+
+    What gathers the centres has another shape there. Raises SettingsError for another encoder's checkpoint.
+    """
+    if words.meta.modalities != (spec,):
+        raise SettingsError(f"checkpoint {words.meta.name!r} does not read {spec.name}/{spec.version} alone")
+    state = words.model.state_dict()
+    return {key: value for key, value in state.items() if not key.startswith(("gather.", "joint."))}
