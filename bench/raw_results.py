@@ -130,8 +130,7 @@ def write_raw(path: Path, raw: Mapping[str, Any]) -> RawResults:
 
     Raises `RawResultError` and writes nothing if it is not in the format.
     """
-    plain = _plain(raw)
-    parsed = parse_raw(plain)
+    parsed = parse_raw(plain := _plain(raw))
     members = [f"{json.dumps(key)}: {_block(value)}" for key, value in plain.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("{\n" + ",\n".join(members) + "\n}\n", encoding="utf-8")
@@ -216,15 +215,13 @@ def _read(kind: Any, value: Any, where: str) -> Any:
 def _read_fields(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         _refuse(where, "an object", value)
-    known = {f.name: f for f in fields(kind)}
     hints = typing.get_type_hints(kind)
     dot = f"{where}." if where else ""
-    for key in value:
-        if key not in known:
-            raise RawResultError(f"{dot}{key}: unknown key")
-    for name, entry in known.items():
-        if entry.default is MISSING and entry.default_factory is MISSING and name not in value:
-            raise RawResultError(f"{dot}{name}: missing")
+    for key in (key for key in value if key not in hints):
+        raise RawResultError(f"{dot}{key}: unknown key")
+    for f in fields(kind):
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in value:
+            raise RawResultError(f"{dot}{f.name}: missing")
     return kind(**{key: _read(hints[key], entry, dot + key) for key, entry in value.items()})
 
 
@@ -260,6 +257,8 @@ def _faults(raw: RawResults) -> Iterator[str]:
         where = f"calibration[{json.dumps(name)}]"
         if not len(curve.confidence) == len(curve.accuracy) == len(curve.count) == BINS:
             yield f"{where}: expected {BINS} bins"
+        if sum(curve.count) < 1:
+            yield f"{where}: nobody in any bin"
         for many, *means in zip(curve.count, curve.confidence, curve.accuracy, strict=True):
             if any((mean is None) != (many == 0) for mean in means):
                 yield f"{where}: a bin is null where, and only where, its count is 0"
@@ -271,10 +270,9 @@ def _faults(raw: RawResults) -> Iterator[str]:
             yield f"{where}: expected 1 to {POINTS} points, found {len(points)}"
         for share in (share for point in points for share in point):
             yield from _share(where, share)
-    if raw.confusion is not None:
-        classes = len(raw.confusion.labels)
-        if [len(line) for line in raw.confusion.counts] != [classes] * classes:
-            yield f"confusion.counts: expected {classes} x {classes} numbers"
+    classes = len(raw.confusion.labels) if raw.confusion else 0
+    if raw.confusion and [len(line) for line in raw.confusion.counts] != [classes] * classes:
+        yield f"confusion.counts: expected {classes} x {classes} numbers"
 
 
 def _share(where: str, value: float | None) -> Iterator[str]:
