@@ -178,8 +178,7 @@ def risk_curve(probabilities: Probabilities, label: Labels) -> list[list[float]]
     """[n, C] against [n] -> an entry of `risk_coverage`: at most 101 pairs, the last one at full coverage."""
     curve = risk_coverage(probabilities, label)
     kept = np.unique(np.linspace(0, len(curve) - 1, POINTS).round().astype(np.int64))
-    points: list[list[float]] = curve[kept].tolist()
-    return points
+    return [[float(coverage), float(risk)] for coverage, risk in curve[kept]]
 
 
 def confusion(probabilities: Probabilities, label: Labels, labels: Sequence[str]) -> dict[str, Any]:

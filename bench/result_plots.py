@@ -26,7 +26,7 @@ _INK, _FAINT, _GRID = "#222222", "#6E6E6E", "#E4E4E4"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")  # Okabe & Ito
 _MARKERS = "osD^vPX"
 _ACROSS = 4  # reliability diagrams in a row
-_FEW = 10  # utterances in a bin, below which its accuracy says next to nothing
+FEW = 10  # utterances in a bin, below which its accuracy says next to nothing
 _SHADES = 256  # of a picture: the most that one byte a pixel can tell, and half the size
 _STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -53,9 +53,14 @@ class Point(NamedTuple):
     sd: float
 
 
+def order(x: str) -> float:
+    """Where a category stands among the others."""
+    return math.inf if x == "full" else float(x)
+
+
 def curves(lines: Mapping[str, Sequence[Point]], x: str, y: str, path: Path) -> None:
-    """Each line of `lines` over categories; the order of the categories is that of their first appearance."""
-    places = list(dict.fromkeys(point.x for line in lines.values() for point in line))
+    """Each line of `lines` over categories: numbers as they grow, then `full`."""
+    places = sorted({point.x for line in lines.values() for point in line}, key=order)
     with rc_context(_STYLE):
         figure = Figure(figsize=(6.6, 3.6 + 0.2 * (len(lines) - 1)), dpi=DPI, layout="constrained")
         axes = figure.add_subplot()
@@ -116,8 +121,8 @@ def _reliability(above: Axes, below: Axes, name: str, curve: Calibration) -> Non
         if confidence is not None and accuracy is not None
     ]
     above.plot([0, 100], [0, 100], color=_FAINT, linestyle="--", linewidth=1)
-    many = np.array([bin_ for bin_ in met if bin_[2] >= _FEW]).reshape(-1, 3)
-    few = np.array([bin_ for bin_ in met if bin_[2] < _FEW]).reshape(-1, 3)
+    many = np.array([bin_ for bin_ in met if bin_[2] >= FEW]).reshape(-1, 3)
+    few = np.array([bin_ for bin_ in met if bin_[2] < FEW]).reshape(-1, 3)
     confidences, accuracies, counts = many.T
     error = np.sqrt(accuracies * (100 - accuracies) / np.maximum(counts, 1))
     above.errorbar(
