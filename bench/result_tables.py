@@ -28,9 +28,9 @@ def deviation(row: Row, metric: str) -> float | None:
 
 
 def headline(raw: RawResults) -> Row | None:
-    """The row of the main table that stands for our model, chosen by its name and place, never by its figures.
+    """The row of the main table that stands for our model: chosen by name and place, never by its figures.
 
-    The first CMATH row that knows several modalities, else the first CMATH row, else the first of no baseline.
+    The first CMATH row that knows several modalities, else the first CMATH row, else the first of ours.
     """
     rows = [row for row in raw.group("main") if not row.name.startswith(BASELINES) and not _on_test(row)]
     return min(

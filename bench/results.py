@@ -49,17 +49,17 @@ authors' own model.
 
 How to read them:
 
-- Figures are per cent, **mean ± standard deviation over seeds**: how much training varies by chance. The chance
-  in the choice of utterances is not in it; the standard error under each main table tells that. Without a ±
-  there was one run.
-- Epochs were chosen on **validation** data; each protocol says on which. Papers often choose on test: a row of
-  ours that does so is named "{CHOSEN_ON_TEST}" and never counts as a table's best.
-- Each main table holds the **baselines**: the majority class, concat-MLP (all features side by side into one
-  hidden layer) and a single modality. **Bold** is its best row by the figure it leads with. Whether a row is
-  better by more than chance is said under "Compared": **above**, **below**, or **not told apart** where the
-  95 % interval holds zero.
-- **ECE** (expected calibration error, 15 bins) is the mean distance of confidence and accuracy: lower is better.
-  Its *floor* is what a perfectly calibrated model would show on as many utterances.
+- Figures are per cent, **mean ± standard deviation over seeds**: how much training varies by chance. The
+  chance in the choice of utterances is not in it; the standard error under each main table tells that.
+  Without a ± there was one run.
+- Epochs were chosen on **validation** data; each protocol says on which. Papers often choose on test: a row
+  of ours that does so is named "{CHOSEN_ON_TEST}" and never counts as a table's best.
+- **Baselines** stand beside ours: the majority class, concat-MLP (all features side by side into one hidden
+  layer) and a single modality. **Bold** is a main table's best row by the figure it leads with. Whether a row
+  is better by more than chance is said under "Compared": **above**, **below**, or **not told apart** where
+  the 95 % interval holds zero.
+- **ECE** (expected calibration error, 15 bins) is the mean distance of confidence and accuracy: lower is
+  better. Its *floor* is what a perfectly calibrated model would show on as many utterances.
 - **Grafted** sets put recorded voices and faces of others under written words of the same emotion. Their
   figures are a **robustness check** of the whole line and no accuracy on calls.
 """
