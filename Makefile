@@ -6,7 +6,7 @@ DEMO_FILE ?=
 BENCH ?= segmentation
 PACKAGES := realtime workers cmath_stream bench tests
 
-.PHONY: setup demo test check e2e bench
+.PHONY: setup demo test check e2e bench results
 
 setup: $(VENV)/.stamp
 
@@ -52,3 +52,6 @@ e2e: $(VENV)/.stamp-e2e
 
 bench: setup
 	$(BIN)/python -m bench.$(BENCH) $(or $(ARGS),$(CMATH_STREAM_DATA))
+
+results: setup
+	$(BIN)/python -m bench.results $(ARGS)
