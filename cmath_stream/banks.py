@@ -40,20 +40,40 @@ class Bank:
         return kept
 
 
-def out_of_fold_voices(path: Path) -> Bank:
-    """What training of the voice encoder left of its cross-validation: `posterior` [versions, n, 8],
-    `emotion` [n], `actor` [n]. Raises DataError."""
-    from workers.voice_encoder import features_of
+@dataclass(frozen=True, slots=True)
+class OutOfFold:
+    """What training of the voice encoder leaves of its cross-validation: each clip as heard by an encoder
+    that never heard its actor."""
 
+    key: tuple[str, ...]  # [n] file stems
+    posterior: Floats  # [versions, n, 8]: clean, by telephone, through Opus, in noise
+    emotion: NDArray[np.int64]  # [n], index into the encoder's labels
+    actor: NDArray[np.int64]  # [n]
+
+
+def read_out_of_fold(path: Path) -> OutOfFold:
+    """Raises DataError."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            posterior, emotion, actor = file["posterior"], file["emotion"], file["actor"]
+            return OutOfFold(
+                tuple(map(str, file["key"])),
+                file["posterior"].astype(np.float32),
+                file["emotion"].astype(np.int64),
+                file["actor"].astype(np.int64),
+            )
     except (OSError, KeyError, ValueError) as error:
         raise DataError(
             f"{path}: no out-of-fold voices ({error}): train the voice first, configs/train-voice.toml"
         ) from error
-    label = np.array([MELD7.index(VOICE_LABELS[each]) for each in emotion], dtype=np.int64)
-    return Bank(features_of(posterior), label, actor.astype(np.int64))
+
+
+def out_of_fold_voices(path: Path) -> Bank:
+    """The clips of `read_out_of_fold`, by MELD's emotions. Raises DataError."""
+    from workers.voice_encoder import features_of
+
+    found = read_out_of_fold(path)
+    label = np.array([MELD7.index(VOICE_LABELS[each]) for each in found.emotion], dtype=np.int64)
+    return Bank(features_of(found.posterior), label, found.actor)
 
 
 def recorded_voices(folder: Path) -> Bank:

@@ -49,7 +49,13 @@ class ModalitySpec:
     modality: str  # "text", "audio", "visual"
     name: str  # of the extractor
     version: str
-    dim: int
+    dim: int  # of what the extractor gives
+    running: bool = False  # the model takes it twice: as it is, and from the person's running mean
+
+    @property
+    def inputs(self) -> int:
+        """Numbers that the model takes."""
+        return 2 * self.dim if self.running else self.dim
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,18 @@ class Checkpoint:
                     f"{spec.name}/{spec.version} [{spec.dim}], the extractor gives "
                     f"{have.name}/{have.version} [{have.dim}]"
                 )
+
+    def everybody(self) -> dict[str, NDArray[np.float32]]:
+        """By modality that is taken from the running mean: the mean [D] over all training data.
+
+        It is the z-score statistic of the half that is taken as it is.
+        """
+        compressors = zip(self.meta.modalities, self.model.compressors, strict=True)
+        return {
+            spec.modality: compressor.mean[: spec.dim].numpy()  # type: ignore[index, union-attr]
+            for spec, compressor in compressors
+            if spec.running
+        }
 
     def probabilities(self, logits: NDArray[np.float32], presence: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Calibrated probabilities of rows: logits [n, C], presence [n, M] -> [n, C], each summing to 1."""
@@ -175,7 +193,7 @@ def _meta(record: Mapping[str, Any]) -> CheckpointMeta:
         data_sources=tuple(record["data_sources"]),
         validation=record["validation"],
     )
-    if meta.config.dims != tuple((spec.modality, spec.dim) for spec in meta.modalities):
+    if meta.config.dims != tuple((spec.modality, spec.inputs) for spec in meta.modalities):
         raise ValueError("modalities and config disagree")
     if meta.config.classes != len(meta.labels) or min(meta.temperatures.values(), default=1.0) <= 0.0:
         raise ValueError("labels or temperatures make no sense")

@@ -283,7 +283,8 @@ def evaluate(
     paths: Annotated[list[Path], typer.Argument(help="The data of the task.")],
     checkpoint: Annotated[str | None, typer.Option(help="Path or shipped name; default see below.")] = None,
     text: Annotated[
-        TextOf, typer.Option(help="Of feature sets: their own text (and visual), or our embedding of the words.")
+        TextOf,
+        typer.Option(help="Of feature sets: their own text (and visual), or our embedding of the words."),
     ] = TextOf.provided,
     data: Annotated[
         Path | None, typer.Option(help="Folder that paths in a SPEC are relative to; default SPEC's own.")

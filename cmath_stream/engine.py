@@ -34,6 +34,7 @@ class Engine:
         self.window = self._model.config.window or config.window
         self.rows = self.window + self._model.config.halo
         self.modalities = self._model.config.names
+        self.everybody = checkpoint.everybody()  # by modality that is taken from the person's running mean
         meta = checkpoint.meta
         self.info = EngineInfo(meta.labels, meta.label_set, f"{meta.name}-{meta.version}", "eager", "fp32")
 

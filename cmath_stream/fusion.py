@@ -14,9 +14,9 @@ from cmath_stream import events
 from cmath_stream.assembler import Assembled, Assembler, AssemblerConfig, present
 from cmath_stream.events import Event
 from cmath_stream.prediction import Prediction
+from cmath_stream.running import RunningMean
 from cmath_stream.window import Row, Window
 from realtime.messages import (
-    Answer,
     Features,
     InboxMessage,
     ParticipantJoined,
@@ -52,6 +52,7 @@ class SessionFusion:
         self._engine = engine
         self._assembler = Assembler(config)
         self._window = Window(engine.rows)
+        self._usual: dict[tuple[str, str], RunningMean] = {}  # by participant and modality
         self._started: SessionStarted | None = None
         self._closing: SessionClosed | None = None
         self._emotions = 0
@@ -123,7 +124,7 @@ class SessionFusion:
     def _outcome(self, assembled: Assembled) -> list[Outcome]:
         utterance = assembled.utterance
         usable = [m for m in present(assembled.answers) if m in self._engine.modalities]
-        vectors: dict[str, Vector] = {m: _vector(assembled.answers[m]) for m in usable}
+        vectors: dict[str, Vector] = {m: self._input(m, assembled) for m in usable}
         window = self._window.put(
             utterance.utterance_id, utterance.participant_id, vectors, assembled.revision
         )
@@ -138,7 +139,13 @@ class SessionFusion:
         )
         return [events.utterance_dropped(dropped)]
 
-
-def _vector(answer: Answer) -> Vector:
-    assert isinstance(answer, Features)
-    return answer.vector
+    def _input(self, modality: str, assembled: Assembled) -> Vector:
+        """What the model takes: the features, and their distance from the person's running mean if asked."""
+        features, utterance = assembled.answers[modality], assembled.utterance
+        assert isinstance(features, Features)
+        everybody = self._engine.everybody.get(modality)
+        if everybody is None:
+            return features.vector
+        person = (utterance.participant_id, modality)
+        usual = self._usual.setdefault(person, RunningMean(everybody))
+        return usual.beside(utterance.utterance_id, features.vector)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cmath_stream.banks import Bank
 from cmath_stream.data import MELD7, UNLABELLED, Dialogue, Example, Floats, speakers_by_appearance
+from cmath_stream.running import beside_running_mean
 
 Rng = np.random.Generator
 
@@ -37,9 +38,11 @@ def graft(
     how: Graft,
     *,
     seed: int,
+    usual: Floats,
     odd: str | None = None,
 ) -> list[Example]:
-    """Examples of (text, audio, visual). `embedded` maps a text to its vector.
+    """Examples of (text, audio, visual). `embedded` maps a text to its vector; `usual` [D] is the mean over
+    everybody's voices, for voices are also taken from their actor's running mean.
 
     Utterances without a label get neither voice nor face: there is nothing to match. `odd` names a modality
     that contradicts the two others in every utterance, all three being there; the label is what the two show.
@@ -65,9 +68,13 @@ def graft(
             voice[row] = _any_of(voices, by_actor[int(cast[speaker[row]]), emotion], rng)
         for row in np.flatnonzero(seen):
             face[row] = _any_of(faces, anybody[shown(int(looked[row]), how.disagree, rng)], rng)
+        beside = np.zeros((len(label), 2 * voice.shape[1]), dtype=np.float32)
+        for person in np.unique(speaker[heard]):
+            rows = np.flatnonzero(heard & (speaker == person))
+            beside[rows] = beside_running_mean(voice[rows], usual)
         examples.append(
             Example(
-                features=(np.stack([embedded[line.text] for line in dialogue.lines]), voice, face),
+                features=(np.stack([embedded[line.text] for line in dialogue.lines]), beside, face),
                 presence=np.stack([np.ones_like(heard), heard, seen], axis=1),
                 speaker=speaker,
                 label=np.where(label == UNLABELLED, label, others) if odd == "text" else label,

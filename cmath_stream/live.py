@@ -7,7 +7,7 @@ by paths and numbers alone (`GraftedData`), so the one that judges can be made a
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from cmath_stream.recipe import GraftedData, Recipe
 from cmath_stream.train import fit
 from realtime.errors import SettingsError
 from realtime.settings import build
-from workers.text import DEFAULT_ENCODER, load_embedder
 
 _SEEDS_A_RUN = 1_000
 
@@ -40,9 +39,11 @@ class GraftedSet:
     faces: Bank
     how: Graft
 
-    def draw(self, seed: int, odd: str | None = None) -> list[Example]:
+    def draw(self, seed: int, usual: Floats, odd: str | None = None) -> list[Example]:
         """Another graft with every seed; `odd` names a modality that contradicts the two others."""
-        return graft(self.dialogues, self.embedded, self.voices, self.faces, self.how, seed=seed, odd=odd)
+        return graft(
+            self.dialogues, self.embedded, self.voices, self.faces, self.how, seed=seed, usual=usual, odd=odd
+        )
 
 
 def open_set(data: GraftedData, root: Path, made: Path, words: Words, cache: Path) -> GraftedSet:
@@ -74,19 +75,20 @@ def train_live(
     words = Words(cache, recipe.live.encoder, recipe.live.adapter)
     train = open_set(recipe.live.train, data_dir, out_dir, words, cache)
     validation = open_set(recipe.live.validation, data_dir, out_dir, words, cache)
-    judged = validation.draw(recipe.live.validation.seed)
+    usual = train.voices.vectors.mean(axis=(0, 1))
+    judged = validation.draw(recipe.live.validation.seed, usual)
     specs = (words.spec, *voice_and_face())
     noise = recipe.live.words_noise / words.spec.dim**0.5
 
     def epoch(number: int) -> list[Example]:
         seed = recipe.schedule.seed * _SEEDS_A_RUN + number
         rng = np.random.default_rng((seed, 1))
-        return [_unsure(example, noise, rng) for example in train.draw(seed)]
+        return [_unsure(example, noise, rng) for example in train.draw(seed, usual)]
 
     begin = recipe.live.begin_with
     fitted = fit(
         recipe,
-        [(spec.modality, spec.dim) for spec in specs],
+        [(spec.modality, spec.inputs) for spec in specs],
         epoch,
         judged,
         out_dir,
@@ -120,12 +122,13 @@ def judge_live(checkpoint: Checkpoint, spec: Path, root: Path, cache: Path) -> J
         raise SettingsError(f"{spec}: {error}") from error
     grafted = open_set(data, root, spec.parent, Words(cache), cache)
     names = checkpoint.meta.config.names
-    drawn = grafted.draw(data.seed)
+    usual = checkpoint.everybody()["audio"]
+    drawn = grafted.draw(data.seed, usual)
     return Judgement(
         by_pattern={
             pattern: answer(checkpoint.model, drawn, subset) for pattern, subset in patterns(names).items()
         },
-        contradicted={odd: answer(checkpoint.model, grafted.draw(data.seed, odd)) for odd in names},
+        contradicted={odd: answer(checkpoint.model, grafted.draw(data.seed, usual, odd)) for odd in names},
     )
 
 
@@ -144,7 +147,7 @@ def voice_and_face() -> tuple[ModalitySpec, ModalitySpec]:
     voice = voice_encoder.load(voice_encoder.shipped())[1]
     face = face_encoder.load(face_encoder.shipped())[1]
     return (
-        ModalitySpec("audio", voice.name, voice.version, voice_encoder.FEATURES),
+        ModalitySpec("audio", voice.name, voice.version, voice_encoder.FEATURES, running=True),
         ModalitySpec("visual", face.name, face.version, face.config.dim + len(face.labels)),
     )
 

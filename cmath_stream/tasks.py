@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from workers.training.judged import Judged, judge_face, judge_voice
 
 from cmath_stream.checkpoint import Checkpoint, load, shipped
 from cmath_stream.evaluate import Answers, answer, calibration_interval, metrics
 from realtime.errors import SettingsError
-from workers.training.judged import Judged, judge_face, judge_voice
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def _voice_face(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
     audio, units = asked.paths
     heard = judge_voice(audio, None)
     clips = acted.joined(heard.key, heard.probabilities, heard.label, heard.group, units)
-    answers = answer(checkpoint.model, acted.sessions(clips, acted.everybody_of(checkpoint)))
+    answers = answer(checkpoint.model, acted.sessions(clips, checkpoint.everybody()))
     protocol = "clips of an actor as one session in shuffled order, causal window, causal normalisation"
     return _answered(checkpoint, answers, protocol), {}
 

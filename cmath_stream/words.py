@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cmath_stream.calibration import describe
-from cmath_stream.checkpoint import ModalitySpec, save
+from cmath_stream.checkpoint import Checkpoint, ModalitySpec, save
 from cmath_stream.data import MELD7, Dialogue, Example, collate, read_dialogues, speakers_by_appearance
 from cmath_stream.embedding import Words
 from cmath_stream.evaluate import Answers, answer, metrics, softmax

@@ -8,6 +8,7 @@ import pytest
 from cmath_stream.banks import Bank
 from cmath_stream.data import MELD7, UNLABELLED, DataError, Dialogue, Example, Line
 from cmath_stream.graft import Graft, graft
+from cmath_stream.running import beside_running_mean
 
 # One row a recording; the vector is (who, label), so that a graft shows what it chose.
 CLIPS = [(actor, label) for actor in (1, 2, 3, 4) for label in range(7) for _ in range(2)]
@@ -17,6 +18,7 @@ VOICES = Bank(
     np.array([actor for actor, _ in CLIPS]),
 )
 FACES = Bank(np.array([[(n, n % 7) for n in range(70)]], dtype=np.float32), np.arange(70) % 7, np.arange(70))
+USUAL = np.zeros(2, np.float32)
 ALWAYS = Graft(disagree=0.0, voiceless=0.0, faceless=0.0)
 
 
@@ -25,7 +27,9 @@ def grafted(how: Graft, seed: int = 0, voices: Bank = VOICES, odd: str | None = 
     dialogues = [
         Dialogue(str(d), tuple(Line("ab"[n % 2], "hm", (d + n) % 7) for n in range(5))) for d in range(100)
     ]
-    return graft(dialogues, {"hm": np.ones(3, np.float32)}, voices, FACES, how, seed=seed, odd=odd)
+    return graft(
+        dialogues, {"hm": np.ones(3, np.float32)}, voices, FACES, how, seed=seed, usual=USUAL, odd=odd
+    )
 
 
 def together(examples: list[Example], modality: int) -> np.ndarray:
@@ -61,6 +65,14 @@ def test_a_graft_is_seeded() -> None:
     assert not np.array_equal(once, other)
 
 
+def test_a_voice_is_also_taken_from_what_its_actor_said_before_in_the_dialogue() -> None:
+    for example in grafted(ALWAYS):
+        voice = example.features[1]
+        for person in (0, 1):
+            rows = voice[example.speaker == person]
+            np.testing.assert_array_equal(rows, beside_running_mean(rows[:, :2], USUAL))
+
+
 def test_only_the_chosen_actors_are_heard() -> None:
     heard = together(grafted(ALWAYS, voices=VOICES.of([2, 4])), 1)
     assert set(heard[:, 0]) == {2.0, 4.0}
@@ -71,7 +83,7 @@ def test_only_the_chosen_actors_are_heard() -> None:
 
 def test_unlabelled_words_get_neither_voice_nor_face() -> None:
     silent = Dialogue("x", (Line("a", "hm", UNLABELLED), Line("a", "hm", 2)))
-    (example,) = graft([silent], {"hm": np.ones(3, np.float32)}, VOICES, FACES, ALWAYS, seed=0)
+    (example,) = graft([silent], {"hm": np.ones(3, np.float32)}, VOICES, FACES, ALWAYS, seed=0, usual=USUAL)
     assert example.presence.tolist() == [[True, False, False], [True, True, True]]
 
 
