@@ -1,0 +1,66 @@
+"""What a checkpoint says of its own certainty: temperatures, figures, a threshold, all from validation.
+
+Works for any labels. Knows a model and examples; not how either was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from cmath_stream.data import Example
+from cmath_stream.evaluate import (
+    Metrics,
+    answer,
+    calibration_interval,
+    cross_fitted,
+    fit_temperature,
+    metrics,
+    patterns,
+)
+from cmath_stream.model import CMATH
+
+_DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """By presence pattern, as "text+audio"."""
+
+    temperatures: Mapping[str, float]
+    figures: Mapping[str, Mapping[str, Any]]  # for a checkpoint's card
+    abstain_below: float
+
+
+def calibrate(model: CMATH, validation: Sequence[Example], answered: float) -> Calibration:
+    """Temperatures from all of validation; figures cross-fitted by dialogue; `answered` of the rows pass.
+
+    The model is in eval mode. A pattern that no validation row can show is left out.
+    """
+    temperatures: dict[str, float] = {}
+    figures: dict[str, Mapping[str, Any]] = {}
+    confidence = []
+    for pattern, subset in patterns(model.config.names).items():
+        answers = answer(model, validation, subset)
+        if len(np.unique(answers.dialogue)) < 2:
+            continue
+        chances = cross_fitted(answers)
+        temperatures[pattern] = round(fit_temperature(answers.logits, answers.label), _DIGITS)
+        low, high, floor = calibration_interval(chances, answers.label)
+        figures[pattern] = _rounded(metrics(chances, answers.label)) | {
+            "ece_95": [round(low, _DIGITS), round(high, _DIGITS)],
+            "ece_of_a_perfect_model": round(floor, _DIGITS),
+        }
+        confidence.append(chances.max(axis=1))
+    threshold = float(np.quantile(np.concatenate(confidence), 1.0 - answered))
+    return Calibration(temperatures, figures, round(threshold, _DIGITS))
+
+
+def _rounded(figures: Metrics) -> dict[str, Any]:
+    return {
+        key: [round(each, _DIGITS) for each in value] if isinstance(value, tuple) else round(value, _DIGITS)
+        for key, value in asdict(figures).items()
+    }
