@@ -1,10 +1,13 @@
-"""What a fitted model becomes before it is shipped: calibrated, its doubt and its failings set down."""
+"""What a checkpoint says of its own certainty: temperatures, figures, a threshold, all from validation.
+
+Works for any labels. Knows a model and examples; not how either was made.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,7 +23,32 @@ from cmath_stream.evaluate import (
     patterns,
 )
 from cmath_stream.model import CMATH
-from cmath_stream.recipe import Recipe
+
+_DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """By presence pattern, as "text+audio"."""
+
+    temperatures: Mapping[str, float]
+    figures: Mapping[str, Mapping[str, Any]]  # for a checkpoint's card
+    abstain_below: float
+
+
+class Recipe(Protocol):
+    """What a checkpoint takes from the recipe it was trained by."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def licence(self) -> str: ...
+    @property
+    def data_sources(self) -> tuple[str, ...]: ...
+    @property
+    def answered(self) -> float: ...
 
 
 def describe(
@@ -34,21 +62,8 @@ def describe(
     judged_on: str,
     best_epoch: int,
 ) -> CheckpointMeta:
-    """Calibrate on validation, a temperature a presence pattern, and set down what the checkpoint is.
-
-    Reported calibration is cross-fitted by dialogue; the stored temperatures use all of validation.
-    """
-    temperatures, figures, confidence = {}, {}, []
-    for pattern, subset in patterns(model.config.names).items():
-        answers = answer(model, validation, subset)
-        chances = cross_fitted(answers)
-        temperatures[pattern] = round(fit_temperature(answers.logits, answers.label), 4)
-        low, high, floor = calibration_interval(chances, answers.label)
-        figures[pattern] = rounded(metrics(chances, answers.label)) | {
-            "ece_95": [round(low, 4), round(high, 4)],
-            "ece_of_a_perfect_model": round(floor, 4),
-        }
-        confidence.append(chances.max(axis=1))
+    """Calibrate on validation and set down what the checkpoint is."""
+    found = calibrate(model, validation, recipe.answered)
     return CheckpointMeta(
         name=recipe.name,
         version=recipe.version,
@@ -56,21 +71,43 @@ def describe(
         labels=labels,
         modalities=tuple(modalities),
         config=model.config,
-        temperatures=temperatures,
-        abstain_below=round(float(np.quantile(np.concatenate(confidence), 1.0 - recipe.answered)), 4),
-        reliability={name: figures[name]["accuracy"] for name in model.config.names},
+        temperatures=found.temperatures,
+        abstain_below=found.abstain_below,
+        reliability={
+            name: found.figures[name]["accuracy"] for name in model.config.names if name in found.figures
+        },
         licence=recipe.licence,
         data_sources=recipe.data_sources,
-        validation={"set": judged_on, "best_epoch": best_epoch, "patterns": figures},
+        validation={"set": judged_on, "best_epoch": best_epoch, "patterns": found.figures},
     )
 
 
-def rounded(figures: Metrics) -> dict[str, Any]:
-    """As plain data, shares with four decimals."""
+def calibrate(model: CMATH, validation: Sequence[Example], answered: float) -> Calibration:
+    """Temperatures from all of validation; figures cross-fitted by dialogue; `answered` of the rows pass.
 
-    def short(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return [short(each) for each in value]
-        return round(value, 4) if isinstance(value, float) else value
+    The model is in eval mode. A pattern that no validation row can show is left out.
+    """
+    temperatures: dict[str, float] = {}
+    figures: dict[str, Mapping[str, Any]] = {}
+    confidence = []
+    for pattern, subset in patterns(model.config.names).items():
+        answers = answer(model, validation, subset)
+        if len(np.unique(answers.dialogue)) < 2:
+            continue
+        chances = cross_fitted(answers)
+        temperatures[pattern] = round(fit_temperature(answers.logits, answers.label), _DIGITS)
+        low, high, floor = calibration_interval(chances, answers.label)
+        figures[pattern] = _rounded(metrics(chances, answers.label)) | {
+            "ece_95": [round(low, _DIGITS), round(high, _DIGITS)],
+            "ece_of_a_perfect_model": round(floor, _DIGITS),
+        }
+        confidence.append(chances.max(axis=1))
+    threshold = float(np.quantile(np.concatenate(confidence), 1.0 - answered))
+    return Calibration(temperatures, figures, round(threshold, _DIGITS))
 
-    return {key: short(value) for key, value in asdict(figures).items()}
+
+def _rounded(figures: Metrics) -> dict[str, Any]:
+    return {
+        key: [round(each, _DIGITS) for each in value] if isinstance(value, tuple) else round(value, _DIGITS)
+        for key, value in asdict(figures).items()
+    }

@@ -112,7 +112,9 @@ def cross_validated(
             rows[seed].append(said)
         label += [each.label for each in judged]
         group += [np.full(60, actor) for actor in np.unique(part.judged.actor)]
-    return Answered(np.stack([np.concatenate(each) for each in rows]), np.concatenate(label), np.concatenate(group))
+    return Answered(
+        np.stack([np.concatenate(each) for each in rows]), np.concatenate(label), np.concatenate(group)
+    )
 
 
 def _only(example: Example, keep: Sequence[int]) -> Example:
@@ -165,10 +167,22 @@ def main() -> None:
             for other in ("concat-MLP, voice + face", "CMATH, voice", "CMATH, face")
         ],
         published=[
-            {"name": "linear model, action units + MFCC", "accuracy": 0.62, "differs": "the same clips, no running normalisation"},
-            {"name": "pre-trained audio + face systems", "accuracy": 0.80, "differs": "encoders pre-trained on other data; splits differ"},
+            {
+                "name": "linear model, action units + MFCC",
+                "accuracy": 0.62,
+                "differs": "the same clips, no running normalisation",
+            },
+            {
+                "name": "pre-trained audio + face systems",
+                "accuracy": 0.80,
+                "differs": "encoders pre-trained on other data; splits differ",
+            },
         ],
-        shown={"audio+visual": main_rows[FULL], "audio": main_rows["CMATH, voice"], "visual": main_rows["CMATH, face"]},
+        shown={
+            "audio+visual": main_rows[FULL],
+            "audio": main_rows["CMATH, voice"],
+            "visual": main_rows["CMATH, face"],
+        },
         labels=EMOTIONS,
     )
 

@@ -25,8 +25,12 @@ class Answered(NamedTuple):
 def arguments(about: str | None) -> argparse.Namespace:
     """DATA, OUT, seeds and where the result goes."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with meld/, ravdess/, ferplus/, mosi/")
-    parser.add_argument("--work", type=Path, default=Path("out"), help="folder in which encoders were trained")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with meld/, ravdess/, ferplus/, mosi/"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("out"), help="folder in which encoders were trained"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder of the result file")
     parser.add_argument("--seeds", type=int, default=5)
     return parser.parse_args()
@@ -39,7 +43,9 @@ def row(group: str, name: str, found: Answered, note: str = "") -> dict[str, Any
     return {"group": group, "name": name, "scores": scores, "note": note}
 
 
-def contrast(rows: Mapping[str, Answered], better: str, worse: str, metric: Metric, by: str) -> dict[str, Any]:
+def contrast(
+    rows: Mapping[str, Answered], better: str, worse: str, metric: Metric, by: str
+) -> dict[str, Any]:
     """Two rows on the same utterances, whole groups drawn again and again."""
     a, b = rows[better], rows[worse]
     groups = [str(each) for each in a.group]
@@ -50,9 +56,7 @@ def contrast(rows: Mapping[str, Answered], better: str, worse: str, metric: Metr
     }  # fmt: skip
 
 
-def main_file(
-    path: Path, *, shown: Mapping[str, Answered], labels: Sequence[str], **fields: Any
-) -> None:
+def main_file(path: Path, *, shown: Mapping[str, Answered], labels: Sequence[str], **fields: Any) -> None:
     """Write a raw result file. `shown` by pattern gives the curves (first seed), its first one the confusion."""
     first = next(iter(shown.values()))
     fields["n"] = len(first.label)

@@ -1,0 +1,98 @@
+"""What a training run on a feature set is made of, and how it is read from TOML. Trains nothing."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from cmath_stream.feature_sets import Text
+from cmath_stream.losses import LossWeights
+from cmath_stream.recipe import Recipe, Schedule, model_config
+from realtime.errors import SettingsError
+from realtime.settings import build
+
+# The schedule of a set of whole, complete conversations: nothing is dropped or cut unless the recipe asks.
+_SCHEDULE = Schedule(warm_up=0.3, ema=0.0, absent=0.0, crop=0.0, feature_noise=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRecipe:
+    """One run; `configs/train-*.toml` of `kind = "features"` hold the differences from these defaults."""
+
+    name: str
+    features: str  # the file, relative to the data folder
+    kind: Literal["features"] = "features"
+    version: str = "1"
+    licence: str = ""
+    data_sources: tuple[str, ...] = ()
+    label_set: str = ""  # as the checkpoint calls it; empty = name and number of classes, as "mosi2"
+    text: Text = "provided"
+    modalities: tuple[str, ...] = ()  # as ("text", "audio"); empty = all the set has
+    judged_by: tuple[str, ...] = ()  # presence patterns that choose the epoch; empty = everything present
+    answered: float = 0.9  # share of validation utterances that get a label; sets the abstain threshold
+    folds: int = 5  # of a cross-validation
+    validation_share: float = 0.15  # rows, in whole dialogues, that choose the epoch where the set names none
+    seeds: int = 5  # 1, 2, .. of a cross-validation
+    loss: LossWeights = LossWeights()
+    schedule: Schedule = _SCHEDULE
+    model: Mapping[str, Any] = field(default_factory=dict)  # CMATHConfig without dims and classes
+
+    def __post_init__(self) -> None:
+        if self.folds < 2 or self.seeds < 1 or not 0.0 < self.validation_share <= 0.5:
+            raise ValueError("folds is at least 2, seeds at least 1, validation_share above 0 and at most .5")
+
+
+def read_feature_recipe(path: Path) -> FeatureRecipe:
+    """Read a recipe TOML. Raises SettingsError for what is no TOML or no key of a recipe."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+    try:
+        return feature_recipe(raw)
+    except (SettingsError, TypeError, ValueError) as error:
+        raise SettingsError(f"{path}: {str(error).replace('.__init__()', '')}") from error
+
+
+def feature_recipe(raw: Mapping[str, Any]) -> FeatureRecipe:
+    """A recipe from plain data. Raises SettingsError, and TypeError or ValueError for no possible model."""
+    values = {key: value for key, value in raw.items() if key not in ("model", "schedule", "loss")}
+    recipe = replace(build(FeatureRecipe, values), model=raw.get("model", {}))
+    recipe = varied(recipe, {key: raw.get(key, {}) for key in ("schedule", "loss")})
+    model_config(cmath_recipe(recipe, recipe.schedule.seed), (("probe", 8),), 2)
+    return recipe
+
+
+def varied(recipe: FeatureRecipe, changes: Mapping[str, Mapping[str, Any]]) -> FeatureRecipe:
+    """The recipe with keys of its tables `model`, `schedule` and `loss` changed: a variant for an ablation.
+
+    Raises SettingsError for another table or an unknown key.
+    """
+    if unknown := set(changes) - {"model", "schedule", "loss"}:
+        raise SettingsError(f"unknown table {sorted(unknown)[0]}; known here: loss, model, schedule")
+    schedule = {**asdict(recipe.schedule), **changes.get("schedule", {})}
+    loss = {**asdict(recipe.loss), **changes.get("loss", {})}
+    return replace(
+        recipe,
+        model={**recipe.model, **changes.get("model", {})},
+        schedule=build(Schedule, schedule, "schedule."),
+        loss=build(LossWeights, loss, "loss."),
+    )
+
+
+def cmath_recipe(recipe: FeatureRecipe, seed: int, judged_by: tuple[str, ...] = ()) -> Recipe:
+    """The trainer's view of a recipe, for one seed."""
+    return Recipe(
+        name=recipe.name,
+        version=recipe.version,
+        licence=recipe.licence,
+        data_sources=recipe.data_sources,
+        judged_by=judged_by,
+        answered=recipe.answered,
+        model=recipe.model,
+        loss=recipe.loss,
+        schedule=replace(recipe.schedule, seed=seed),
+    )

@@ -1,0 +1,208 @@
+"""CMATH on a feature set: a checkpoint, a cross-validation with variants and baselines, a judgement.
+
+Whoever calls brings the encoder of words. A validation part chooses the epoch, always in whole dialogues and
+never out of what is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmath_stream.calibration import describe
+from cmath_stream.checkpoint import Checkpoint, ModalitySpec, save
+from cmath_stream.crossval import concat_mlp, folds_by_group, held_out, majority
+from cmath_stream.data import UNLABELLED, DataError
+from cmath_stream.evaluate import Labels, Metrics, answer, evaluate, softmax
+from cmath_stream.feature_recipe import FeatureRecipe, cmath_recipe, varied
+from cmath_stream.feature_sets import Embed, FeatureSet, read_feature_set
+from cmath_stream.train import Fitted, fit
+
+
+@dataclass(frozen=True, slots=True)
+class WordEncoder:
+    """What makes text features of words, and what a checkpoint trained on them will ask for by name."""
+
+    spec: ModalitySpec
+    embed: Embed
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What one row of a table is: which kind of model, on which modalities, with which keys changed."""
+
+    kind: Literal["cmath", "concat_mlp", "majority"] = "cmath"
+    modalities: tuple[str, ...] = ()  # empty = the recipe's
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # tables model, schedule, loss
+
+
+class OutOfFold(NamedTuple):
+    """Answers about every labelled utterance by models that saw nothing of its dialogue."""
+
+    probabilities: NDArray[np.float64]  # [S, n, C], uncalibrated
+    label: Labels  # [n]
+    group: list[str]  # [n], the dialogue
+
+
+def read_for(recipe: FeatureRecipe, path: Path, words: WordEncoder | None) -> FeatureSet:
+    """The file's set, with the recipe's text and modalities. Raises DataError."""
+    read = read_feature_set(path, text=recipe.text, embed=None if words is None else words.embed)
+    return read.only(recipe.modalities) if recipe.modalities else read
+
+
+def train_features(
+    recipe: FeatureRecipe, data_dir: Path, out_dir: Path, words: WordEncoder | None, *, progress: bool = True
+) -> Path:
+    """Train the recipe's checkpoint on the training part into `out_dir`; returns the weights' path.
+
+    A part that the set's makers held out for testing is left alone; where they named no validation part,
+    `validation_share` of the training rows is held out to choose the epoch and to calibrate.
+    """
+    whole = read_for(recipe, data_dir / recipe.features, words)
+    learning, judged = parts(whole, recipe)
+    fitted = fit_part(recipe, learning, judged, recipe.schedule.seed, out_dir, progress=progress)
+    path = out_dir / f"{recipe.name}.safetensors"
+    meta = describe(
+        recipe,
+        fitted.model,
+        specs(whole, recipe, words),
+        judged.examples,
+        label_set=recipe.label_set or judged.label_set,
+        labels=judged.labels,
+        judged_on=f"{len(judged.conversations)} dialogues of {recipe.features}",
+        best_epoch=fitted.best_epoch,
+    )
+    save(path, fitted.model, meta)
+    return path
+
+
+def parts(whole: FeatureSet, recipe: FeatureRecipe) -> tuple[FeatureSet, FeatureSet]:
+    """Training and validation dialogues, by the set's makers where they named them."""
+    if whole.train is None or whole.validation is None:
+        open_ = whole if whole.train is None else whole.part(whole.train)
+        return split(open_, recipe.validation_share, recipe.schedule.seed)
+    return whole.part(whole.train), whole.part(whole.validation)
+
+
+def split(whole: FeatureSet, share: float, seed: int) -> tuple[FeatureSet, FeatureSet]:
+    """The larger and the smaller part, in whole dialogues. Raises DataError where there is but one."""
+    groups = whole.groups
+    try:
+        apart = held_out(groups, share, seed)
+    except ValueError as error:
+        raise DataError(f"{whole.name}: cannot hold out a validation part: {error}") from error
+    held = {group for group, out in zip(groups, apart, strict=True) if out}
+    return whole.part(set(groups) - held), whole.part(held)
+
+
+def fit_part(
+    recipe: FeatureRecipe,
+    learning: FeatureSet,
+    judged: FeatureSet,
+    seed: int,
+    out_dir: Path | None,
+    *,
+    progress: bool = False,
+) -> Fitted:
+    """One trained model."""
+    everything = "+".join(name for name, _ in learning.modalities)
+    examples = learning.examples
+    return fit(
+        cmath_recipe(recipe, seed, recipe.judged_by or (everything,)),
+        learning.modalities,
+        lambda epoch: examples,
+        judged.examples,
+        out_dir,
+        classes=len(learning.labels),
+        progress=progress,
+    )
+
+
+def cross_validate(
+    recipe: FeatureRecipe,
+    whole: FeatureSet,
+    variant: Variant | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> OutOfFold:
+    """Answers of `recipe.seeds` models a fold: folds by dialogue, and in each a validation part by dialogue.
+
+    Where the set's makers held out a test part, only their training and validation dialogues take part.
+    `progress` is told how many of how many fits are done. Raises SettingsError or DataError.
+    """
+    variant = variant or Variant()
+    recipe = varied(recipe, variant.changes)
+    if whole.train is not None:
+        whole = whole.part([*whole.train, *(whole.validation or ())])
+    if variant.modalities:
+        whole = whole.only(variant.modalities)
+        recipe = replace(recipe, judged_by=())
+    groups = whole.groups
+    fold = folds_by_group(groups, recipe.folds, seed=0)
+    label = np.concatenate([example.label for example in whole.examples])
+    counted = label != UNLABELLED
+    place = np.asarray(groups)
+    result = np.zeros((recipe.seeds, len(label), len(whole.labels)))
+    for seed in range(1, recipe.seeds + 1):
+        for k in range(recipe.folds):
+            outside = set(place[fold == k])
+            learning, judged = split(whole.part(set(groups) - outside), recipe.validation_share, seed)
+            answered = _answers(recipe, variant, learning, judged, whole.part(outside), seed)
+            result[seed - 1, (fold == k) & counted] = answered
+            if progress is not None:
+                progress((seed - 1) * recipe.folds + k + 1, recipe.seeds * recipe.folds)
+    return OutOfFold(result[:, counted], label[counted], place[counted].tolist())
+
+
+def _answers(
+    recipe: FeatureRecipe,
+    variant: Variant,
+    learning: FeatureSet,
+    judged: FeatureSet,
+    asked: FeatureSet,
+    seed: int,
+) -> NDArray[np.float64]:
+    """[n, C] about the labelled rows of `asked`."""
+    classes = len(asked.labels)
+    if variant.kind == "majority":
+        return majority(learning.examples, asked.examples, classes)
+    if variant.kind == "concat_mlp":
+        balance = recipe.schedule.class_weights
+        return concat_mlp(learning.examples, judged.examples, asked.examples, classes, seed, balance=balance)
+    model = fit_part(recipe, learning, judged, seed, None).model
+    result = majority(learning.examples, asked.examples, classes)  # for utterances with nothing present
+    label = np.concatenate([example.label for example in asked.examples])
+    present = np.concatenate([example.presence.any(axis=1) for example in asked.examples])
+    result[present[label != UNLABELLED]] = softmax(answer(model, asked.examples).logits)
+    return result
+
+
+def specs(whole: FeatureSet, recipe: FeatureRecipe, words: WordEncoder | None) -> tuple[ModalitySpec, ...]:
+    """What the checkpoint says its features are: the encoder of words, or the set's own."""
+    own = [ModalitySpec(name, f"{whole.name}-{name}", "provided", dim) for name, dim in whole.modalities]
+    if recipe.text == "words" and words is not None:
+        own = [words.spec if spec.modality == "text" else spec for spec in own]
+    return tuple(own)
+
+
+def evaluate_features(
+    checkpoint: Checkpoint, whole: FeatureSet, keep: Sequence[int] | None = None
+) -> Metrics:
+    """Calibrated figures on every labelled utterance of a set, with only the modalities `keep` present.
+
+    Raises DataError where the set has other labels or features of another shape than the checkpoint.
+    """
+    meta = checkpoint.meta
+    if whole.labels != meta.labels:
+        raise DataError(f"{whole.name}: labels {whole.labels}, checkpoint {meta.name!r} knows {meta.labels}")
+    fitting = whole.only([spec.modality for spec in meta.modalities])
+    if fitting.modalities != meta.config.dims:
+        raise DataError(
+            f"{whole.name}: features {fitting.modalities}, checkpoint {meta.name!r} takes {meta.config.dims}"
+        )
+    return evaluate(checkpoint, fitting.examples, keep)
