@@ -1,1 +1,1 @@
-"""How the encoders get their weights: offline, with torch at hand. Nothing at run time imports this package."""
+"""How the encoders get their weights and their figures: offline. Nothing at run time imports this package."""
