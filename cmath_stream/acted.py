@@ -6,7 +6,6 @@ from the actor's running mean. Letters: n clips, U action units.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from cmath_stream.calibration import describe
 from cmath_stream.checkpoint import ModalitySpec, save
 from cmath_stream.data import DataError, Example, Floats
 from cmath_stream.recipe import Recipe
-from cmath_stream.running import beside_running_mean
+from cmath_stream.running import beside_running_mean, shuffled
 from cmath_stream.train import fit
-from workers.voice_encoder import EMOTIONS, features_of
+from workers.voice_encoder import EMOTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +45,12 @@ class Acted:
 
 def joined(
     keys: Sequence[str],
-    posterior: NDArray[np.floating],
+    voice: Floats,
     emotion: NDArray[np.int64],
     actor: NDArray[np.int64],
     units: Path,
 ) -> Acted:
-    """Clips [n] and their voice posterior [n, 8] with the action units of an npz of `key` and `visual`.
+    """Clips [n] and their voice features [n, 8] with the action units of an npz of `key` and `visual`.
 
     Clips without action units are left out. Raises DataError where none has them.
     """
@@ -66,7 +65,7 @@ def joined(
         raise DataError(f"{units}: no clip of the audio folder is in it")
     names = tuple(keys[at] for at in both)
     face = visual[[place[name] for name in names]]
-    return Acted(names, features_of(posterior[both]), face, emotion[both], actor[both])
+    return Acted(names, voice[both], face, emotion[both], actor[both])
 
 
 def sessions(acted: Acted, everybody: Mapping[str, Floats]) -> list[Example]:
@@ -74,10 +73,8 @@ def sessions(acted: Acted, everybody: Mapping[str, Floats]) -> list[Example]:
 
     `everybody` has the means over the people a model was trained on.
     """
-    order = np.array(sorted(range(len(acted.key)), key=lambda at: _hash(acted.key[at])))
     examples = []
-    for person in np.unique(acted.actor):
-        rows = order[acted.actor[order] == person]
+    for rows in shuffled(acted.key, acted.actor):
         voice = beside_running_mean(acted.voice[rows], everybody["audio"])
         face = beside_running_mean(acted.face[rows], everybody["visual"])
         present = np.ones((len(rows), 2), np.bool_)
@@ -100,7 +97,7 @@ def train_acted(
     units below `data_dir`; returns the checkpoint's path. Raises CmathStreamError."""
     found = read_out_of_fold(out_dir / recipe.acted.voices)
     units = data_dir / recipe.acted.units
-    clips = joined(found.key, found.posterior[0], found.emotion, found.actor, units)
+    clips = joined(found.key, found.features[0], found.emotion, found.actor, units)
     judging = np.isin(clips.actor, recipe.acted.validation_actors)
     training = clips.only(~judging)
     everybody = training.everybody()
@@ -129,7 +126,3 @@ def train_acted(
     path = out_dir / f"{recipe.name}.safetensors"
     save(path, fitted.model, meta)
     return path
-
-
-def _hash(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()

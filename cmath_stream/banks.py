@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class OutOfFold:
     that never heard its actor."""
 
     key: tuple[str, ...]  # [n] file stems
-    posterior: Floats  # [versions, n, 8]: clean, by telephone, through Opus, in noise
+    features: Floats  # [versions, n, 8]: clean, by telephone, through Opus, in noise
     emotion: NDArray[np.int64]  # [n], index into the encoder's labels
     actor: NDArray[np.int64]  # [n]
 
@@ -57,7 +58,7 @@ def read_out_of_fold(path: Path) -> OutOfFold:
         with np.load(path, allow_pickle=False) as file:
             return OutOfFold(
                 tuple(map(str, file["key"])),
-                file["posterior"].astype(np.float32),
+                file["features"].astype(np.float32),
                 file["emotion"].astype(np.int64),
                 file["actor"].astype(np.int64),
             )
@@ -67,24 +68,26 @@ def read_out_of_fold(path: Path) -> OutOfFold:
         ) from error
 
 
+def centred(posterior: NDArray[np.floating[Any]]) -> Floats:
+    """[n, 8] posteriors of the voice encoder -> what it gives a fusion: `workers.voice_encoder.features`."""
+    log = np.log(np.maximum(posterior, 1e-9))
+    return (log - log.mean(axis=-1, keepdims=True)).astype(np.float32)
+
+
 def out_of_fold_voices(path: Path) -> Bank:
     """The clips of `read_out_of_fold`, by MELD's emotions. Raises DataError."""
-    from workers.voice_encoder import features_of
-
     found = read_out_of_fold(path)
     label = np.array([MELD7.index(VOICE_LABELS[each]) for each in found.emotion], dtype=np.int64)
-    return Bank(features_of(found.posterior), label, found.actor)
+    return Bank(found.features, label, found.actor)
 
 
 def recorded_voices(folder: Path) -> Bank:
     """Recordings named as RAVDESS names them, heard by the shipped encoder. Raises DataError, MediaError."""
     from workers.training.judged import judge_voice
 
-    from workers.voice_encoder import features_of
-
     heard = judge_voice(folder, None)
     label = np.array([MELD7.index(VOICE_LABELS[each]) for each in heard.label], dtype=np.int64)
-    return Bank(features_of(heard.probabilities[None]), label, heard.group)
+    return Bank(centred(heard.probabilities)[None], label, heard.group)
 
 
 def pictured_faces(path: Path, part: tuple[float, float], cache: Path) -> Bank:
@@ -95,10 +98,9 @@ def pictured_faces(path: Path, part: tuple[float, float], cache: Path) -> Bank:
     """
     import hashlib
 
-    from workers.training.ferplus import read_votes
-
     from cmath_stream.data import FeatureCache
     from workers.face_encoder import LABELS, encode, load, shipped
+    from workers.training.ferplus import read_votes
 
     votes = read_votes(path)
     winner = votes.votes.argmax(axis=1)

@@ -14,6 +14,7 @@ from realtime.messages import Modality
 from realtime.redis_bus import RedisConfig
 from realtime.server import IngestConfig
 from realtime.session import SessionConfig
+from workers.audio import VoiceExtractorConfig
 from workers.extractor import Extractor
 from workers.face import FaceConfig
 from workers.text import TextConfig
@@ -41,6 +42,7 @@ class Settings:
     session: SessionConfig = field(default_factory=SessionConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     text: TextConfig = field(default_factory=TextConfig)
+    audio: VoiceExtractorConfig = field(default_factory=VoiceExtractorConfig)
     visual: FaceConfig = field(default_factory=FaceConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
 
@@ -60,7 +62,7 @@ def load_checkpoint(config: FusionConfig) -> Checkpoint:
 
 def make_extractor(modality: Modality, config: Settings) -> Extractor:
     """The extractor of one modality, not yet loaded."""
-    from workers.audio import AudioExtractor
+    from workers.audio import VoiceExtractor
     from workers.face import FaceExtractor
     from workers.text import TextExtractor
 
@@ -68,6 +70,6 @@ def make_extractor(modality: Modality, config: Settings) -> Extractor:
         case "text":
             return TextExtractor(config.text)
         case "audio":
-            return AudioExtractor()
+            return VoiceExtractor(config.audio)
         case "visual":
             return FaceExtractor(config.visual)

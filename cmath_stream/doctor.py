@@ -12,6 +12,7 @@ from rich.console import Console
 
 from cmath_stream.config import Settings, load_checkpoint, make_extractor
 from realtime.errors import CmathStreamError
+from realtime.messages import MODALITIES
 from realtime.redis_bus import check, connect
 from realtime.redis_server import redis_server
 
@@ -61,14 +62,20 @@ async def _port(settings: Settings) -> str:
     return f"{where[0]}:{where[1]} is free"
 
 
-async def _checkpoint(settings: Settings) -> str:
-    checkpoint = load_checkpoint(settings.fusion)
-    for modality in ("text", "audio", "visual"):
+async def _encoders(settings: Settings) -> str:
+    """Every extractor loads, and makes what the checkpoint was trained on."""
+    checkpoint, found = load_checkpoint(settings.fusion), []
+    for modality in MODALITIES:
         extractor = make_extractor(modality, settings)
         extractor.load()
         if extractor.spec is not None:
+            found.append(f"{modality} {extractor.spec.id} ({extractor.spec.dim})")
             checkpoint.require({modality: extractor.spec})
-    meta = checkpoint.meta
+    return ", ".join(found)
+
+
+async def _checkpoint(settings: Settings) -> str:
+    meta = load_checkpoint(settings.fusion).meta
     return f"{meta.name} {meta.version}, {'+'.join(m.modality for m in meta.modalities)}, {meta.licence}"
 
 
@@ -97,7 +104,8 @@ _CHECKS: tuple[tuple[str, bool, Check], ...] = (
     ("python", True, _python),
     ("redis", True, _redis),
     ("port", True, _port),
-    ("models", True, _checkpoint),
+    ("fusion", True, _checkpoint),
+    ("encoders", True, _encoders),
     ("speech", False, _speech),
     ("gpu", False, _gpu),
     ("compiler", False, _gcc),

@@ -179,6 +179,8 @@ def _modality(answer: Answer, prediction: Prediction, info: EngineInfo, utteranc
     else:
         alone = _distribution(info.labels, prediction.alone[answer.modality])
         said = {"used": True, "quality": round(answer.quality, 3), "emotions": alone}
+        if answer.faces is not None:
+            said["faces"] = answer.faces
     if answer.modality == "audio":
         said["lost_ms"] = utterance.lost_ms
     return said

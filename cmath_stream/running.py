@@ -7,13 +7,16 @@ mean is drawn towards everybody's. Letters: n utterances, D numbers of a vector.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from realtime.messages import Vector
 
-PRIOR_COUNT = 6.0  # utterances' weight that everybody's mean has beside the person's own
+PRIOR_COUNT = 4.0  # utterances' weight that everybody's mean has beside the person's own
 _REMEMBERED = 64  # utterances that may still be revised
 
 
@@ -52,6 +55,12 @@ class RunningMean:
     def _usual(self) -> Vector:
         usual: Vector = (self._sum + PRIOR_COUNT * self._everybody) / (self._count + PRIOR_COUNT)
         return usual.astype(np.float32)
+
+
+def shuffled(key: Sequence[str], person: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The rows of each person, in the order of their keys' hashes: recordings as a session without a plan."""
+    order = np.array(sorted(range(len(key)), key=lambda at: hashlib.sha256(key[at].encode()).digest()))
+    return [order[person[order] == each] for each in np.unique(person)]
 
 
 def beside_running_mean(rows: Vector, everybody: Vector) -> Vector:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from workers.training.judged import Judged, judge_face, judge_voice
 
 from cmath_stream.checkpoint import Checkpoint, load, shipped
 from cmath_stream.evaluate import Answers, answer, calibration_interval, metrics
 from realtime.errors import SettingsError
+from workers.training.judged import Judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,24 +118,58 @@ def _erc_text(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
     return _answered(checkpoint, answers, protocol), {}
 
 
+def _features(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
+    from cmath_stream.feature_training import answer_features, read_for_checkpoint
+
+    checkpoint = named(asked.checkpoint, default)
+    found = read_for_checkpoint(checkpoint, asked.paths[0], asked.text, asked.cache)
+    protocol = f"all labelled utterances of the file, text {asked.text}, calibrated"
+    return _answered(checkpoint, answer_features(checkpoint, found), protocol), {}
+
+
 def _voice(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
-    return judge_voice(asked.paths[0], Path(asked.checkpoint) if asked.checkpoint else None), {}
+    """An actor's clips as a session, as the live line hears a participant; each clip by itself beside it."""
+    from cmath_stream.banks import centred
+    from cmath_stream.running import beside_running_mean, shuffled
+    from workers.training.voice import judge_voice
+
+    plain = judge_voice(asked.paths[0], Path(asked.checkpoint) if asked.checkpoint else None)
+    voice = centred(plain.probabilities)
+    apart = np.zeros_like(voice)
+    for rows in shuffled(plain.key, plain.group):
+        nobody = np.zeros(voice.shape[1], np.float32)
+        apart[rows] = beside_running_mean(voice[rows], nobody)[:, voice.shape[1] :]
+    odds = np.exp(apart.astype(np.float64))
+    judged = replace(
+        plain,
+        probabilities=odds / odds.sum(axis=1, keepdims=True),
+        protocol=f"{plain.protocol}; an actor's clips in shuffled order, each less the running mean of the "
+        "ones before it (causal, as in a live session)",
+    )
+    alone = figures("voice", replace(plain, protocol=f"{plain.protocol}; each clip by itself"))
+    return judged, {"each_clip_by_itself": alone}
 
 
 def _face(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
+    from workers.training.face import judge_face
+
     judged = judge_face(asked.paths[0], Path(asked.checkpoint) if asked.checkpoint else None)
     return judged, {name: figures("face", other) for name, other in judged.also.items()}
 
 
 def _voice_face(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
     from cmath_stream import acted
+    from cmath_stream.banks import centred
+    from workers.training.voice import judge_voice
 
     checkpoint = named(asked.checkpoint, default)
     audio, units = asked.paths
     heard = judge_voice(audio, None)
-    clips = acted.joined(heard.key, heard.probabilities, heard.label, heard.group, units)
+    clips = acted.joined(heard.key, centred(heard.probabilities), heard.label, heard.group, units)
     answers = answer(checkpoint.model, acted.sessions(clips, checkpoint.everybody()))
-    protocol = "clips of an actor as one session in shuffled order, causal window, causal normalisation"
+    protocol = (
+        "an actor's clips in shuffled order as one session, causal window, causal running normalisation"
+    )
     return _answered(checkpoint, answers, protocol), {}
 
 

@@ -164,6 +164,7 @@ class Features:
     took_ms: int
     text: str | None = None  # the words (text extractor only)
     language: str | None = None
+    faces: int | None = None  # the most that were in one picture (visual extractor only)
 
 
 @dataclass(frozen=True, slots=True)

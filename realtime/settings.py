@@ -26,18 +26,21 @@ def load(cls: type[T], path: Path | None, environ: Mapping[str, str]) -> T:
 
     Raises SettingsError naming the key for anything unknown, ill-typed or out of range.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text("utf-8"))
-        except OSError as error:
-            raise SettingsError(f"settings file {path} cannot be read: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingsError(f"settings file {path} is not valid TOML: {error}") from None
+    values = {} if path is None else read_toml(path)
     for name, text in environ.items():
         if name.startswith(ENV_PREFIX):
             _put(values, name.removeprefix(ENV_PREFIX).lower().split("__"), text, name)
     return build(cls, values)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises SettingsError."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"settings file {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {path} is not valid TOML: {error}") from None
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:

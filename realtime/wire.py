@@ -57,6 +57,8 @@ def decode(fields: Entry) -> Message:
         values["vector"] = _unpack_vector(payload)
         if not 0.0 <= values["quality"] <= 1.0:
             raise WireError("features: quality lies outside 0..1")
+        if values.get("faces") is not None and values["faces"] < 1:
+            raise WireError("features: faces is less than 1")
     return typing.cast(Message, kind.cls(**values))
 
 

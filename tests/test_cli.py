@@ -160,5 +160,5 @@ def test_eval_prints_its_figures_as_the_last_line(tmp_path: Path) -> None:
 def test_doctor_reports_a_line_each(tmp_path: Path) -> None:
     result = run("doctor", environ={"CMATH_STREAM__INGEST__PORT": "0"})
     assert result.returncode == 0, result.stdout + result.stderr
-    for name in ("python", "redis", "port", "models", "speech", "gpu"):
+    for name in ("python", "redis", "port", "fusion", "encoders", "speech", "gpu"):
         assert name in result.stdout

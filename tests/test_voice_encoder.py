@@ -2,55 +2,34 @@
 
 from __future__ import annotations
 
-import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as fn
 
-from realtime.errors import ModelUnavailable, SettingsError
-from realtime.settings import build
-from realtime.settings import load as load_settings
-from workers.training.voice import (
-    CONDITIONS,
-    Augmentation,
-    Bank,
-    Clip,
-    Recipe,
-    Schedule,
-    around_speech,
-    cross_validate,
-    decode,
-    degraded,
-    figures,
-    fill_bank,
-    fold_of,
-    heard_as,
-    opus_round_trip,
-    read_clips,
-    telephone,
-    train,
-)
+from realtime.errors import ModelUnavailable
+from tests.encoders import VOICE, VOICE_META, tiny_voice
+from workers.training.ravdess import decode
+from workers.training.voice_augment import opus_round_trip
 from workers.voice_encoder import (
     EMOTIONS,
+    FEATURES,
     HOP,
     Voice,
     VoiceEncoder,
     VoiceEncoderConfig,
-    VoiceMeta,
+    features,
     load,
     save,
     shipped,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = VoiceEncoderConfig(mels=32, stem=8, widths=(12, 12), frame=16, heads=2, embedding=12)
-META = VoiceMeta("voice-test", "1", SMALL, "by itself", "none", ("noise",), {"epochs": 0})
+needs_shipped = pytest.mark.skipif(not shipped().is_file(), reason="no voice weights are shipped yet")
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +39,11 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def encoder() -> VoiceEncoder:
+    return tiny_voice()
+
+
+@pytest.fixture(scope="module")
+def trained() -> VoiceEncoder:
     return load(shipped())[0]
 
 
@@ -83,28 +67,6 @@ def cosine(one: Tensor, other: Tensor) -> float:
     return float(fn.cosine_similarity(one, other, dim=0))
 
 
-def clip(key: str, seconds: float = 0.8) -> Clip:
-    """A clip whose pitch tells its emotion."""
-    _, _, emotion, intensity, _, _, actor = map(int, key.split("-"))
-    at_s = np.arange(int(seconds * 16_000)) / 16_000
-    tone = 0.3 * np.sin(2 * np.pi * 150 * 1.35**emotion * at_s) * (1.0 + np.sin(2 * np.pi * emotion * at_s))
-    hiss = np.random.default_rng(actor).normal(0.0, 0.01, len(at_s))
-    return Clip(key, (tone + hiss).astype(np.float32), emotion - 1, intensity == 2, actor)
-
-
-def clips() -> list[Clip]:
-    """Four actors, eight emotions."""
-    return [
-        clip(f"03-01-{emotion:02}-01-01-01-{actor:02}") for emotion in range(1, 9) for actor in (1, 2, 3, 4)
-    ]
-
-
-RECIPE = Recipe(
-    SMALL,
-    Augmentation(versions=2, opus=0.0, mixup=0.0, time_masks=0, band_masks=0),
-    Schedule(epochs=2, batch=16, crop=32, half=False),
-)
-
 # ---- the network ---------------------------------------------------------------------------------
 
 
@@ -118,7 +80,6 @@ def test_shapes(encoder: VoiceEncoder) -> None:
 
 def test_it_is_small_enough() -> None:
     assert sum(weight.numel() for weight in VoiceEncoder(VoiceEncoderConfig()).parameters()) <= 1_500_000
-    assert shipped().stat().st_size < 4_000_000
 
 
 def test_the_same_twice(encoder: VoiceEncoder, anna: Tensor) -> None:
@@ -161,28 +122,36 @@ def test_gain_changes_nothing(encoder: VoiceEncoder, anna: Tensor, gain: float, 
     assert cosine(alone(encoder, anna), alone(encoder, gain * anna)) > bound
 
 
-def test_silence_around_changes_little(encoder: VoiceEncoder, anna: Tensor) -> None:
+@needs_shipped
+def test_silence_around_changes_little(trained: VoiceEncoder, anna: Tensor) -> None:
     speech = anna[:48_000]
     around = torch.cat([torch.zeros(8_000), speech, torch.zeros(8_000)])
-    assert cosine(alone(encoder, speech), alone(encoder, around)) > 0.9
+    assert cosine(alone(trained, speech), alone(trained, around)) > 0.9
 
 
+@needs_shipped
 @pytest.mark.parametrize("bit_rate", [16_000, 24_000])
-def test_a_call_changes_little(encoder: VoiceEncoder, anna: Tensor, bit_rate: int) -> None:
+def test_a_call_changes_little(trained: VoiceEncoder, anna: Tensor, bit_rate: int) -> None:
     """Cosine .95 is the stated bound; different clips of one actor lie at .13, the nearest 5 % above .80."""
     heard = torch.from_numpy(opus_round_trip(anna.numpy(), bit_rate))
-    assert cosine(alone(encoder, anna), alone(encoder, heard)) > 0.95
+    assert cosine(alone(trained, anna), alone(trained, heard)) > 0.95
 
 
 def test_it_is_exported_whole_with_any_batch_and_length(anna: Tensor) -> None:
+    """A guard that holds for every length is beyond the exporter's proofs: it becomes an assertion."""
     torch.manual_seed(0)
-    model = VoiceEncoder(SMALL).eval()
+    model = VoiceEncoder(replace(VOICE, band_norms=(1.0,))).eval()
     batch, samples = (
         torch.export.Dim("batch", min=1, max=64),
         torch.export.Dim("samples", min=3_200, max=480_000),
     )
     example = (torch.stack([anna[:32_000], anna[32_000:64_000]]), torch.tensor([32_000, 20_000]))
-    program = torch.export.export(model, example, dynamic_shapes=({0: batch, 1: samples}, {0: batch}))
+    program = torch.export.export(
+        model,
+        example,
+        dynamic_shapes=({0: batch, 1: samples}, {0: batch}),
+        prefer_deferred_runtime_asserts_over_guards=True,
+    )
     wave, lengths = anna[:75_000].reshape(3, -1), torch.tensor([25_000, 7_000, 24_000])
     with torch.inference_mode():
         exported, eager = program.module()(wave, lengths), model(wave, lengths)
@@ -190,6 +159,7 @@ def test_it_is_exported_whole_with_any_batch_and_length(anna: Tensor) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA card here")
 def test_a_batch_on_the_gpu(encoder: VoiceEncoder, anna: Tensor) -> None:
     lengths = torch.tensor([48_000, 30_000])
     wave = anna.reshape(2, -1)
@@ -206,6 +176,15 @@ def test_a_config_that_makes_no_sense() -> None:
         VoiceEncoderConfig(band_norms=(0.0, 0.5, 1.0), embedding=128)
 
 
+def test_features_are_the_centred_posterior_and_the_intensity() -> None:
+    logits = torch.randn(3, len(EMOTIONS)).log_softmax(1)
+    made = features(Voice(torch.zeros(3, 2), logits, torch.tensor([-1.0, 0.0, 2.0])))
+    assert made.shape == (3, FEATURES)
+    assert torch.allclose(made[:, :8].softmax(1).log(), logits, atol=1e-6)
+    assert torch.allclose(made[:, :8].sum(1), torch.zeros(3), atol=1e-5)
+    assert made[:, 8].tolist() == [-1.0, 0.0, 2.0]
+
+
 def test_the_posterior_is_the_members_mean(encoder: VoiceEncoder, anna: Tensor) -> None:
     log_mel, frames = encoder.log_mel(anna[None]), torch.tensor([len(anna) // HOP + 1])
     posteriors = [member(log_mel, frames).logits.softmax(-1) for member in encoder.members]
@@ -217,6 +196,7 @@ def test_the_posterior_is_the_members_mean(encoder: VoiceEncoder, anna: Tensor) 
 # ---- its files -----------------------------------------------------------------------------------
 
 
+@needs_shipped
 def test_what_is_shipped_says_what_it_is() -> None:
     model, meta = load(shipped())
     record = json.loads(shipped().with_suffix(".json").read_text("utf-8"))
@@ -224,14 +204,15 @@ def test_what_is_shipped_says_what_it_is() -> None:
     assert "BY-NC-SA" in meta.licence
     assert not model.training
     assert shipped().with_suffix(".md").exists()
+    assert shipped().stat().st_size < 4_000_000
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = VoiceEncoder(SMALL).eval()
-    save(tmp_path / "v.safetensors", model, META)
+    model = VoiceEncoder(VOICE).eval()
+    save(tmp_path / "v.safetensors", model, VOICE_META)
     again, meta = load(tmp_path / "v.safetensors")
-    assert meta == META
+    assert meta == VOICE_META
     assert torch.equal(alone(model, noise(0.5)), alone(again, noise(0.5)))
 
 
@@ -240,7 +221,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 )
 def test_a_bad_file_is_one_clear_line(tmp_path: Path, fault: str) -> None:
     path = tmp_path / "v.safetensors"
-    save(path, VoiceEncoder(SMALL), META)
+    save(path, VoiceEncoder(VOICE), VOICE_META)
     card = path.with_suffix(".json")
     record = json.loads(card.read_bytes())
     if fault == "weights":
@@ -260,98 +241,15 @@ def test_a_bad_file_is_one_clear_line(tmp_path: Path, fault: str) -> None:
     assert "v." in str(caught.value)
 
 
-# ---- its training --------------------------------------------------------------------------------
-
-
 def test_one_batch_can_be_learned_by_heart() -> None:
     torch.manual_seed(0)
-    model = VoiceEncoder(SMALL).train()
+    model = VoiceEncoder(replace(VOICE, dropout=0.0)).train()
     wave = torch.stack([noise(0.25, seed) for seed in range(8)])
     lengths, label = torch.full((8,), wave.shape[1]), torch.arange(8)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(40):
+    for _ in range(80):
         loss = fn.cross_entropy(model(wave, lengths).logits, label)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     assert loss.item() < 0.3
-
-
-def test_the_same_seed_gives_the_same_weights() -> None:
-    heard = clips()
-    bank = fill_bank(heard, RECIPE, progress=False)
-    one, same, other = (train(RECIPE, heard, bank, seed=seed, progress=False) for seed in (1, 1, 2))
-    assert torch.equal(alone(one, noise(0.5)), alone(same, noise(0.5)))
-    assert not torch.equal(alone(one, noise(0.5)), alone(other, noise(0.5)))
-
-
-def test_cross_validation_keeps_actors_apart_and_finished_folds(tmp_path: Path) -> None:
-    everyone = clips()
-    bank = fill_bank(everyone, RECIPE, progress=False)
-    heard = {condition: heard_as(everyone, RECIPE, condition) for condition in CONDITIONS}
-    run = cross_validate(RECIPE, everyone, bank, heard, folds=2, keep=tmp_path, progress=False)
-    assert {clip.actor: int(fold) for clip, fold in zip(everyone, run.fold, strict=True)} == {
-        1: 0,
-        2: 0,
-        3: 1,
-        4: 1,
-    }
-    assert all(np.allclose(rows.sum(axis=1), 1.0, atol=1e-5) for rows in run.posterior.values())
-    kept = cross_validate(RECIPE, everyone, Bank(()), heard, folds=2, keep=tmp_path, progress=False)
-    assert np.array_equal(kept.embedding, run.embedding)
-    found = figures(everyone, [run, kept])
-    assert (found["clips"], found["actors"], found["folds"], found["seeds"]) == (32, 4, 2, 2)
-    assert set(found["accuracy"]) == set(CONDITIONS)
-    json.dumps(found)
-
-
-def test_every_fold_has_as_many_women_as_men() -> None:
-    for number in range(5):
-        actors = [actor for actor in range(1, 21) if fold_of(actor, 5) == number]
-        assert len(actors) == 4
-        assert sum(actor % 2 for actor in actors) == 2
-
-
-def test_conditions_are_the_same_at_every_call_and_change_what_they_should() -> None:
-    one = clip("03-01-05-02-01-01-07")
-    for condition in CONDITIONS:
-        heard = degraded(one, condition)
-        assert heard.shape == one.pcm.shape
-        assert heard.dtype == np.float32
-        assert np.array_equal(heard, degraded(one, condition))
-    high = np.sin(2 * np.pi * 5_000 * np.arange(16_000) / 16_000).astype(np.float32)
-    assert np.abs(telephone(high)).max() < 1e-3
-
-
-def test_silence_of_the_recorder_is_cut_off() -> None:
-    speech = noise(0.5).numpy()
-    silence = np.zeros(16_000, np.float32)
-    assert len(around_speech(np.concatenate([silence, speech, silence]), 0.1)) == 8_000 + 2 * 1_600
-
-
-def test_clips_are_read_by_their_names(tmp_path: Path) -> None:
-    for key in ("03-01-08-02-01-01-02", "03-01-01-01-01-01-01"):
-        (tmp_path / f"actor_{key[-2:]}").mkdir()
-        (tmp_path / f"actor_{key[-2:]}" / f"{key}.flac").write_bytes(flac(noise(0.1).numpy()))
-    first, second = read_clips(tmp_path)
-    assert (first.emotion, first.strong, first.actor, len(first.pcm)) == (0, False, 1, 1_600)
-    assert (EMOTIONS[second.emotion], second.strong, second.actor) == ("surprised", True, 2)
-
-
-def test_the_recipe_is_read_and_a_mistyped_key_refused() -> None:
-    assert (
-        load_settings(Recipe, ROOT / "configs" / "train-voice.toml", {}).network == load(shipped())[1].config
-    )
-    with pytest.raises(SettingsError, match="schedule.epoch"):
-        build(Recipe, {"schedule": {"epoch": 3}})
-
-
-def flac(pcm: np.ndarray[tuple[int], np.dtype[np.float32]]) -> bytes:
-    store = io.BytesIO()
-    with av.open(store, "w", format="flac") as container:
-        stream = container.add_stream("flac", rate=16_000, layout="mono")
-        frame = av.AudioFrame.from_ndarray((pcm[None] * 32_767).astype(np.int16), format="s16", layout="mono")
-        frame.sample_rate = 16_000
-        for packet in [*stream.encode(frame), *stream.encode(None)]:
-            container.mux(packet)
-    return store.getvalue()

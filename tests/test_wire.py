@@ -19,6 +19,7 @@ SCALARS: dict[Any, Any] = {
     str: "naïve \u2028 \U0001f600",
     str | None: None,
     int: 2**40,
+    int | None: 3,
     float: 0.25,
     bool: True,
     messages.Modality: "audio",
@@ -83,11 +84,12 @@ def test_pcm_is_clipped_to_16_bits() -> None:
 def test_unknown_head_fields_are_ignored_and_optional_ones_may_lack() -> None:
     fields = wire.encode(make_features())
     head = json.loads(fields["head"])
-    del head["text"], head["language"]
+    del head["text"], head["language"], head["faces"]
     fields["head"] = json.dumps(head | {"from_the_future": [1, {}]}).encode()
     message = wire.decode(fields)
     assert isinstance(message, Features)
     assert message.text is None
+    assert message.faces is None
 
 
 def broken() -> dict[str, dict[str, Any]]:
@@ -111,6 +113,8 @@ def broken() -> dict[str, dict[str, Any]]:
         "float for int": head(took_ms=1.5),
         "int too large": head(took_ms=2**60),
         "string for float": head(quality="1"),
+        "no faces at all": head(faces=0),
+        "bool for faces": head(faces=True),
         "quality out of range": head(quality=1.5),
         "NaN": good | {"head": good["head"].replace(b'"quality":0.5', b'"quality":NaN')},
         "unknown modality": head(modality="smell"),

@@ -1,55 +1,76 @@
-"""Visual extractor: finds the speaker's face in the pictures of an utterance.
+"""Visual extractor: the speaker's face in the pictures of an utterance, as one vector of its expression.
 
-The faces are cut out as the encoder will want them, 48 x 48 grey; until an encoder is trained the honest
-answer to a found face is "no_encoder". Pictures are decoded here and nowhere kept.
+Joins detector, encoder and pooling. The whole picture is searched once a second; between, the
+neighbourhood of the last face, which is quicker and stays with the same person. The faces of all jobs go
+through the encoder as one batch. Pictures are decoded here and nowhere kept.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from realtime.errors import ModelUnavailable
-from realtime.messages import Answer, FeaturesMissing, Job, Modality, Segment
+from realtime.messages import Answer, Features, FeaturesMissing, Job, Modality, Segment
 from workers.extractor import FeatureSpec
+from workers.face_finding import (
+    FACE_PX,
+    Box,
+    Detector,
+    Grey,
+    Rgb,
+    choose,
+    crop,
+    decode_jpeg,
+    load_detector,
+    scaled,
+    shrink,
+)
+from workers.face_pooling import Sight, missing, pool, sharpness
 
-FACE_PX = 48
+if TYPE_CHECKING:
+    from workers.face_encoder import FaceEncoder, Faces
 
-Rgb = NDArray[np.uint8]  # [H, W, 3]
-Grey = NDArray[np.uint8]  # [H, W]
-
-
-class Box(NamedTuple):
-    """A face, pixels."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    turned: float = 0.0  # 0 = towards the camera, 1 = profile; known from landmarks only
-
-
-Detector = Callable[[Rgb], list[Box]]
+SEARCH_EVERY_MS = 1000
+_NEAR = 2.0  # sides of the last face that its neighbourhood is wide
+_NEAR_PX = 128  # side of the neighbourhood as it is searched: a face of about 64 pixels
 
 
 @dataclass(frozen=True, slots=True)
 class FaceConfig:
-    """How faces are looked for."""
+    """How faces are looked for, and which encoder sees them."""
 
     yunet: str | None = None  # file of the YuNet detector (ONNX); None = the Haar cascade of OpenCV
     search_px: int = 320  # longest side of the picture that is searched
     smallest_px: int = 24  # of a face in it
+    weights: str | None = None  # a face.safetensors with its JSON; None = the shipped one
     threads: int = 1
 
 
+class Found(NamedTuple):
+    """A face in a picture, and what the last search of a whole picture said of its surroundings."""
+
+    box: Box  # pixels of the picture
+    share: float  # of the area of all faces
+    faces: int
+    searched_ms: int
+
+
+class _Looked(NamedTuple):
+    """The pictures of one job, seen through."""
+
+    pictures: int  # that could be decoded
+    faces: list[Grey]
+    sights: list[Sight]
+    took_s: float
+
+
 class FaceExtractor:
-    """Says of each utterance why it has no visual features."""
+    """Mean expression over the pictures of an utterance, float32 [embedding + 8 posteriors]."""
 
     modality: Modality = "visual"
     needs_pcm = False
@@ -58,137 +79,129 @@ class FaceExtractor:
     def __init__(self, config: FaceConfig) -> None:
         self._config = config
         self._detect: Detector | None = None
+        self._encoder: FaceEncoder | None = None
+        self._spec: FeatureSpec | None = None
 
     @property
     def spec(self) -> FeatureSpec | None:
-        """None: there is no encoder yet."""
-        return None
+        """Known after `load`."""
+        return self._spec
 
     def load(self) -> None:
-        """Read the detector. Raises ModelUnavailable."""
+        """Read the detector and the encoder. Raises ModelUnavailable."""
         import cv2
+        import torch
+
+        from workers.face_encoder import load, shipped
 
         cv2.setNumThreads(self._config.threads)
-        self._detect = load_detector(self._config)
+        torch.set_num_threads(self._config.threads)
+        self._detect = load_detector(self._config.yunet, self._config.smallest_px)
+        self._encoder, meta = load(Path(self._config.weights) if self._config.weights else shipped())
+        self._spec = FeatureSpec(meta.name, meta.version, meta.config.dim + len(meta.labels))
 
     def warm_up(self) -> None:
-        """Search one grey picture."""
-        self.face(np.full((240, 320, 3), 128, np.uint8))
+        """Search one grey picture, and encode one grey face."""
+        self.find(np.full((240, 320, 3), 128, np.uint8), 0, None)
+        self._encode([np.full((FACE_PX, FACE_PX), 128, np.uint8)])
 
     def extract(self, jobs: Sequence[Job]) -> list[Answer | None]:
-        """ "no_video", "no_frames", "no_face" or "no_encoder"; None for a Transcript."""
-        return [self._answer(job) if isinstance(job, Segment) else None for job in jobs]
+        """Features, or "no_video", "no_frames", "no_face" or "blurred"; None for a Transcript."""
+        looked = [self._look(job) if isinstance(job, Segment) else None for job in jobs]
+        began_s = time.perf_counter()
+        faces = [face for each in looked if each is not None for face in each.faces]
+        encoded = self._encode(faces)
+        each_s = (time.perf_counter() - began_s) / max(1, len(faces))
+        answers: list[Answer | None] = []
+        first = 0
+        for job, seen in zip(jobs, looked, strict=True):
+            if not isinstance(job, Segment) or seen is None:
+                answers.append(None)
+                continue
+            rows = slice(first, first := first + len(seen.faces))
+            answers.append(self._answer(job, seen, encoded, rows, each_s))
+        return answers
 
-    def face(self, rgb: Rgb) -> Grey | None:
-        """The face that matters in a picture, grey [48, 48], or None."""
+    def find(self, rgb: Rgb, at_ms: int, before: Found | None) -> Found | None:
+        """The face that matters in a picture; `before` is the one in the picture before it."""
+        if before is not None and 0 <= at_ms - before.searched_ms < SEARCH_EVERY_MS:
+            near = self._near(rgb, before.box)
+            if near is not None:
+                return before._replace(box=near)
         assert self._detect is not None, "load() comes first"
         small, scale = shrink(rgb, self._config.search_px)
-        height, width = small.shape[:2]
-        box = choose(self._detect(small), width, height)
-        return None if box is None else crop(rgb, scaled(box, 1.0 / scale))
+        boxes = self._detect(small)
+        box = choose(boxes, small.shape[1], small.shape[0])
+        if box is None:
+            return None
+        area = sum(each.width * each.height for each in boxes)
+        return Found(scaled(box, 1.0 / scale), box.width * box.height / area, len(boxes), at_ms)
 
-    def _answer(self, segment: Segment) -> Answer:
+    def _near(self, rgb: Rgb, last: Box) -> Box | None:
+        """A face about as large as the last one, and about where it was."""
+        assert self._detect is not None
+        half = _NEAR * max(last.width, last.height) / 2
+        x, y = last.x + last.width / 2, last.y + last.height / 2
+        left, top = max(0, round(x - half)), max(0, round(y - half))
+        piece = rgb[top : max(0, round(y + half)), left : max(0, round(x + half))]
+        if piece.size == 0:
+            return None
+        small, scale = shrink(np.ascontiguousarray(piece), _NEAR_PX)
+        box = choose(self._detect(small), small.shape[1], small.shape[0])
+        if box is None:
+            return None
+        here = scaled(box, 1.0 / scale)
+        # A piece of the face, or of its surroundings, that looks like a face: search the whole picture.
+        if not 0.6 < max(here.width, here.height) / max(last.width, last.height) < 1.6:
+            return None
+        return here._replace(x=here.x + left, y=here.y + top)
+
+    def _look(self, segment: Segment) -> _Looked:
+        """Decode, find and cut out; nothing here waits for the encoder."""
         began_s = time.perf_counter()
-        pictures = [rgb for picture in segment.pictures if (rgb := decode_jpeg(picture.jpeg)) is not None]
-        if not pictures:
-            reason = segment.visual_reason or "no_frames"
-        elif all(self.face(rgb) is None for rgb in pictures):
-            reason = "no_face"
-        else:
-            reason = "no_encoder"
-        took_ms = round((time.perf_counter() - began_s) * 1000)
-        return FeaturesMissing(segment.session_id, segment.utterance_id, self.modality, reason, took_ms)
+        looked = _Looked(0, [], [], 0.0)
+        pictures, found = 0, None
+        for picture in segment.pictures:
+            rgb = decode_jpeg(picture.jpeg)
+            if rgb is None:
+                continue
+            pictures += 1
+            found = self.find(rgb, picture.at_ms, found)
+            face = None if found is None else crop(rgb, found.box)
+            if found is not None and face is not None:
+                looked.faces.append(face)
+                looked.sights.append(sight(face, found, rgb.shape[1], rgb.shape[0]))
+        return looked._replace(pictures=pictures, took_s=time.perf_counter() - began_s)
+
+    def _encode(self, faces: Sequence[Grey]) -> Faces:
+        from workers.face_encoder import encode
+
+        assert self._encoder is not None, "load() comes first"
+        return encode(self._encoder, np.array(faces, np.uint8).reshape(-1, FACE_PX, FACE_PX))
+
+    def _answer(self, segment: Segment, seen: _Looked, encoded: Faces, rows: slice, each_s: float) -> Answer:
+        ids = (segment.session_id, segment.utterance_id, self.modality)
+        took_ms = round((seen.took_s + each_s * len(seen.faces)) * 1000)
+        if not seen.pictures:
+            return FeaturesMissing(*ids, segment.visual_reason or "no_frames", took_ms)
+        reason = missing(seen.sights)
+        if reason is not None:
+            return FeaturesMissing(*ids, reason, took_ms)
+        assert self._spec is not None
+        pooled = pool(encoded.embedding[rows], encoded.posterior[rows], seen.sights, seen.pictures)
+        return Features(*ids, self._spec.id, pooled.vector, pooled.quality, took_ms, faces=pooled.faces)
 
 
-def load_detector(config: FaceConfig) -> Detector:
-    """YuNet, better on turned faces, or the Haar cascade that OpenCV carries. Raises ModelUnavailable."""
-    import cv2
-    import cv2.data
-
-    if config.yunet is not None:
-        if not Path(config.yunet).is_file():
-            raise ModelUnavailable(f"face detector file {config.yunet!r} does not exist")
-        try:
-            return _yunet(cv2.FaceDetectorYN.create(config.yunet, "", (320, 320), score_threshold=0.7))
-        except cv2.error as error:
-            raise ModelUnavailable(f"face detector {config.yunet!r} does not load: {error.err}") from None
-    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
-    side = config.smallest_px
-
-    def detect(rgb: Rgb) -> list[Box]:
-        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        return [Box(*map(float, box)) for box in cascade.detectMultiScale(grey, 1.1, 4, minSize=(side, side))]
-
-    return detect
-
-
-def _yunet(network: Any) -> Detector:
-    def detect(rgb: Rgb) -> list[Box]:
-        network.setInputSize((rgb.shape[1], rgb.shape[0]))
-        _, rows = network.detect(np.ascontiguousarray(rgb[..., ::-1]))  # it was trained on BGR
-        return [] if rows is None else [_box(row) for row in rows]
-
-    return detect
-
-
-def _box(row: NDArray[np.float32]) -> Box:
-    x, y, width, height = map(float, row[:4])
-    return Box(x, y, width, height, turned(row[4:10]))
-
-
-def turned(landmarks: NDArray[np.float32]) -> float:
-    """Both eyes and the nose, x and y, [6]: how far the nose lies from the middle between the eyes, 0..1."""
-    right, left, nose = landmarks.reshape(3, 2)
-    across = left - right
-    middle = (left + right) / 2
-    return min(1.0, 2.0 * abs(float((nose - middle) @ across)) / max(float(across @ across), 1.0))
-
-
-def scaled(box: Box, factor: float) -> Box:
-    """The same face in the picture at another scale."""
-    x, y, width, height, turn = box
-    return Box(x * factor, y * factor, width * factor, height * factor, turn)
-
-
-def choose(boxes: Sequence[Box], width: int, height: int) -> Box | None:
-    """The face that is large and central: area, halved for a face in a corner."""
-
-    def weight(box: Box) -> float:
-        off_x = (box.x + box.width / 2) / width - 0.5
-        off_y = (box.y + box.height / 2) / height - 0.5
-        return box.width * box.height * (1.0 - 0.5 * float(np.hypot(off_x, off_y)) / 0.7071)
-
-    return max(boxes, key=weight, default=None)
-
-
-def crop(rgb: Rgb, box: Box) -> Grey | None:
-    """The square around a box as grey [48, 48]; None where nothing of it lies in the picture."""
-    import cv2
-
-    side = max(box.width, box.height)
-    left, top = round(box.x + (box.width - side) / 2), round(box.y + (box.height - side) / 2)
-    piece = rgb[max(0, top) : max(0, round(top + side)), max(0, left) : max(0, round(left + side))]
-    if piece.size == 0:
-        return None
-    grey = cv2.cvtColor(np.ascontiguousarray(piece), cv2.COLOR_RGB2GRAY)
-    return np.asarray(cv2.resize(grey, (FACE_PX, FACE_PX), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def shrink(rgb: Rgb, longest_px: int) -> tuple[Rgb, float]:
-    """The picture with its longest side at most `longest_px`, and its scale."""
-    import cv2
-
-    height, width = rgb.shape[:2]
-    scale = min(1.0, longest_px / max(height, width))
-    if scale == 1.0:
-        return rgb, 1.0
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8), scale
-
-
-def decode_jpeg(jpeg: bytes) -> Rgb | None:
-    """RGB [H, W, 3], or None for bytes that are no picture."""
-    import cv2
-
-    bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
-    return None if bgr is None else np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+def sight(face: Grey, found: Found, width: int, height: int) -> Sight:
+    """How a face was seen in a picture of this size."""
+    box = found.box
+    off_x = (box.x + box.width / 2) / width - 0.5
+    off_y = (box.y + box.height / 2) / height - 0.5
+    return Sight(
+        side_px=max(box.width, box.height),
+        sharpness=sharpness(face),
+        centrality=max(0.0, 1.0 - float(np.hypot(off_x, off_y)) / 0.7071),
+        turned=box.turned,
+        share=found.share,
+        faces=found.faces,
+    )

@@ -29,7 +29,9 @@ class TextConfig:
     """Which encoder and which recogniser."""
 
     encoder: str = DEFAULT_ENCODER  # any sentence-transformers model, by name or folder
-    adapter: str = "auto"  # what makes it hear emotion: a path, "none", or the shipped one for its own encoder
+    adapter: str = (
+        "auto"  # what makes it hear emotion: a path, "none", or the shipped one for its own encoder
+    )
     languages: tuple[str, ...] = ("en",)  # what the encoder understands, ISO 639-1; empty = anything
     whisper: str = "base"  # size, hub id or folder; "none" = words are always given
     device: str = "auto"

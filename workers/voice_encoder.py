@@ -31,6 +31,7 @@ FORMAT = 1
 RATE_HZ = 16_000
 HOP = 256  # 16 ms
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+FEATURES = len(EMOTIONS)  # numbers that `features` makes of an utterance
 _WINDOW = 400  # 25 ms
 _FFT = 512
 _FLOOR = 1e-10  # power; -100 dB of full scale
@@ -65,6 +66,16 @@ class Voice(NamedTuple):
     embedding: Tensor  # [B, D]
     logits: Tensor  # [B, 8], of EMOTIONS; of a whole encoder: logarithms of the mean posterior
     intensity: Tensor  # [B], logit of "strong" against "normal"
+
+
+def features(voice: Voice) -> Tensor:
+    """[B, 8], what a fusion is given: log posteriors less their mean over the emotions.
+
+    Not the embedding: its axes are the accident of one training, so that vectors of encoders trained on
+    different folds cannot be laid side by side. Posteriors mean the same whoever says them, and so only they
+    let a fusion learn from utterances of people whom their encoder has never heard.
+    """
+    return voice.logits - voice.logits.mean(1, keepdim=True)
 
 
 class LogMel(nn.Module):

@@ -57,15 +57,14 @@ def parts(work: Path, units: Path) -> list[Part]:
     """The folds. Raises CmathStreamError where a file is missing."""
     single = read_out_of_fold(work / "voice-out-of-fold.npz")
     place = {key: at for at, key in enumerate(single.key)}
-    fold = fold_of(single.actor)
     result = []
     for i in range(FOLDS):
-        posterior = single.posterior[0].copy()  # of the clips of fold i: the encoder that heard all others
+        voice = single.features[0].copy()  # of the clips of fold i: the encoder that heard all others
         for j in set(range(FOLDS)) - {i}:
             pair = read_out_of_fold(work / "voice-pairs" / f"{min(i, j)}{max(i, j)}.npz")
             rows = np.flatnonzero(fold_of(pair.actor) == j)
-            posterior[[place[pair.key[at]] for at in rows]] = pair.posterior[0, rows]
-        clips = joined(single.key, posterior, single.emotion, single.actor, units)
+            voice[[place[pair.key[at]] for at in rows]] = pair.features[0, rows]
+        clips = joined(single.key, voice, single.emotion, single.actor, units)
         of, choosing = fold_of(clips.actor), (i + 1) % FOLDS
         result.append(
             Part(clips.only((of != i) & (of != choosing)), clips.only(of == choosing), clips.only(of == i))

@@ -1,1 +1,1 @@
-"""How the encoders get their weights: offline, with torch at hand. Nothing imports this at run time."""
+"""How the encoders get their weights and their figures: offline. Nothing at run time imports this package."""
