@@ -66,15 +66,23 @@ def open_set(data: GraftedData, root: Path, made: Path, words: Words, cache: Pat
 
 
 def train_live(
-    recipe: Recipe, data_dir: Path, out_dir: Path, *, cache: Path, resume: bool = False, progress: bool = True
+    recipe: Recipe,
+    data_dir: Path,
+    out_dir: Path,
+    *,
+    cache: Path,
+    made: Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
 ) -> Path:
     """Train by the recipe and write the checkpoint to `out_dir`; returns the weights' path.
 
-    Raises CmathStreamError.
+    What training of the voice encoder left is in `made`, by default `out_dir` too. Raises CmathStreamError.
     """
+    made = made or out_dir
     words = Words(cache, recipe.live.encoder, recipe.live.adapter)
-    train = open_set(recipe.live.train, data_dir, out_dir, words, cache)
-    validation = open_set(recipe.live.validation, data_dir, out_dir, words, cache)
+    train = open_set(recipe.live.train, data_dir, made, words, cache)
+    validation = open_set(recipe.live.validation, data_dir, made, words, cache)
     usual = train.voices.vectors.mean(axis=(0, 1))
     judged = validation.draw(recipe.live.validation.seed, usual)
     specs = (words.spec, *voice_and_face())

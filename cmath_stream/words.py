@@ -104,7 +104,7 @@ class WordsLearner(nn.Module):
         # A number of an embedding of unit length has about this deviation, and stays near it while it learns.
         self.model.compressors[0].std.fill_(1.0 / math.sqrt(dim))  # type: ignore[operator]
         self._written, self._judged = written, judged
-        labels = [_labels(dialogue) for dialogue in written]
+        labels = [bare(dialogue) for dialogue in written]
         self._weights = class_weights(labels, len(MELD7), recipe.schedule.class_weights)
 
     def learned(self) -> Mapping[str, Tensor]:
@@ -121,7 +121,7 @@ class WordsLearner(nn.Module):
         chance = self.recipe.schedule.crop
         pieces = [_cut(dialogue, *stretch(len(dialogue.lines), chance, rng)) for dialogue in batch]
         rows = self.encoder([line.text for piece in pieces for line in piece.lines])  # [sum of N, D]
-        padded = collate([_labels(piece) for piece in pieces])
+        padded = collate([bare(piece) for piece in pieces])
         mask = torch.from_numpy(padded.mask)
         words = rows.new_zeros((*mask.shape, rows.shape[1]))
         words[mask] = rows  # in order: dialogue by dialogue, padding last
@@ -136,7 +136,7 @@ class WordsLearner(nn.Module):
         ends = np.cumsum([len(dialogue.lines) for dialogue in dialogues])[:-1]
         return [
             Example((words,), example.presence, example.speaker, example.label)
-            for words, example in zip(np.split(rows, ends), map(_labels, dialogues), strict=True)
+            for words, example in zip(np.split(rows, ends), map(bare, dialogues), strict=True)
         ]
 
     def judge(self) -> float:
@@ -156,17 +156,17 @@ def judge_words(checkpoint: Checkpoint, jsonl: Path, cache: Path) -> Answers:
     place = checkpoint.meta.config.names.index("text")
     examples = []
     for dialogue in read_dialogues(jsonl):
-        bare = _labels(dialogue)
-        count = len(bare.label)
+        blank = bare(dialogue)
+        count = len(blank.label)
         features = [np.zeros((count, dim), dtype=np.float32) for _, dim in dims]
         features[place] = words([line.text for line in dialogue.lines])
         presence = np.zeros((count, len(dims)), np.bool_)
         presence[:, place] = True
-        examples.append(replace(bare, features=tuple(features), presence=presence))
+        examples.append(replace(blank, features=tuple(features), presence=presence))
     return answer(checkpoint.model, examples)
 
 
-def _labels(dialogue: Dialogue) -> Example:
+def bare(dialogue: Dialogue) -> Example:
     """A dialogue whose words are not embedded yet."""
     count = len(dialogue.lines)
     return Example(

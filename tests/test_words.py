@@ -1,4 +1,4 @@
-"""The adapter and its CMATH learn together, go on where they stopped, and end in two files that belong together."""
+"""The adapter and its CMATH learn together, repeat themselves, and end in files that belong together."""
 
 from __future__ import annotations
 

@@ -22,8 +22,17 @@ class Answered(NamedTuple):
     group: NDArray[Any]  # [n] actor, video or dialogue
 
 
-def arguments(about: str | None) -> argparse.Namespace:
-    """DATA, OUT, seeds and where the result goes."""
+class Arguments(NamedTuple):
+    """DATA, OUT, where the result goes, and how many seeds."""
+
+    data: Path
+    work: Path
+    out: Path
+    seeds: int
+
+
+def arguments(about: str | None) -> Arguments:
+    """Of the command line."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data", type=Path, required=True, help="folder with meld/, ravdess/, ferplus/, mosi/"
@@ -33,7 +42,7 @@ def arguments(about: str | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder of the result file")
     parser.add_argument("--seeds", type=int, default=5)
-    return parser.parse_args()
+    return Arguments(**vars(parser.parse_args()))
 
 
 def row(group: str, name: str, found: Answered, note: str = "") -> dict[str, Any]:
@@ -57,7 +66,7 @@ def contrast(
 
 
 def main_file(path: Path, *, shown: Mapping[str, Answered], labels: Sequence[str], **fields: Any) -> None:
-    """Write a raw result file. `shown` by pattern gives the curves (first seed), its first one the confusion."""
+    """Write a raw result file. `shown` by pattern gives the curves (first seed), its first the confusion."""
     first = next(iter(shown.values()))
     fields["n"] = len(first.label)
     fields["calibration"] = {
