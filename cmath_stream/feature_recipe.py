@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from cmath_stream.feature_files import MODALITIES
 from cmath_stream.feature_sets import Text
 from cmath_stream.losses import LossWeights
 from cmath_stream.recipe import Recipe, Schedule, model_config
@@ -53,34 +54,45 @@ def read_feature_recipe(path: Path) -> FeatureRecipe:
         raise SettingsError(f"{path}: {error}") from error
     try:
         return feature_recipe(raw)
-    except (SettingsError, TypeError, ValueError) as error:
-        raise SettingsError(f"{path}: {str(error).replace('.__init__()', '')}") from error
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
 
 
 def feature_recipe(raw: Mapping[str, Any]) -> FeatureRecipe:
-    """A recipe from plain data. Raises SettingsError, and TypeError or ValueError for no possible model."""
+    """A recipe from plain data. Raises SettingsError."""
     values = {key: value for key, value in raw.items() if key not in ("model", "schedule", "loss")}
-    recipe = replace(build(FeatureRecipe, values), model=raw.get("model", {}))
-    recipe = varied(recipe, {key: raw.get(key, {}) for key in ("schedule", "loss")})
-    model_config(cmath_recipe(recipe, recipe.schedule.seed), (("probe", 8),), 2)
-    return recipe
+    if missing := {"name", "features"} - set(values):
+        raise SettingsError(f"no setting {sorted(missing)[0]}")
+    return varied(
+        build(FeatureRecipe, values), {key: raw.get(key, {}) for key in ("model", "schedule", "loss")}
+    )
 
 
 def varied(recipe: FeatureRecipe, changes: Mapping[str, Mapping[str, Any]]) -> FeatureRecipe:
     """The recipe with keys of its tables `model`, `schedule` and `loss` changed: a variant for an ablation.
 
-    Raises SettingsError for another table or an unknown key.
+    Raises SettingsError for another table, an unknown key, or a model that cannot be.
     """
     if unknown := set(changes) - {"model", "schedule", "loss"}:
         raise SettingsError(f"unknown table {sorted(unknown)[0]}; known here: loss, model, schedule")
     schedule = {**asdict(recipe.schedule), **changes.get("schedule", {})}
     loss = {**asdict(recipe.loss), **changes.get("loss", {})}
-    return replace(
+    result = replace(
         recipe,
         model={**recipe.model, **changes.get("model", {})},
         schedule=build(Schedule, schedule, "schedule."),
         loss=build(LossWeights, loss, "loss."),
     )
+    check_model(result, [(name, 8) for name in MODALITIES])
+    return result
+
+
+def check_model(recipe: FeatureRecipe, dims: Sequence[tuple[str, int]]) -> None:
+    """Raises SettingsError where the recipe's model cannot take these modalities."""
+    try:
+        model_config(cmath_recipe(recipe, 1), dims, 2)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"model: {str(error).replace('CMATHConfig.__init__() ', '')}") from error
 
 
 def cmath_recipe(recipe: FeatureRecipe, seed: int, judged_by: tuple[str, ...] = ()) -> Recipe:

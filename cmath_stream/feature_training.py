@@ -19,9 +19,11 @@ from cmath_stream.checkpoint import Checkpoint, ModalitySpec, save
 from cmath_stream.crossval import concat_mlp, folds_by_group, held_out, majority
 from cmath_stream.data import UNLABELLED, DataError
 from cmath_stream.evaluate import Labels, Metrics, answer, evaluate, softmax
-from cmath_stream.feature_recipe import FeatureRecipe, cmath_recipe, varied
+from cmath_stream.feature_recipe import FeatureRecipe, check_model, cmath_recipe, varied
 from cmath_stream.feature_sets import Embed, FeatureSet, read_feature_set
 from cmath_stream.train import Fitted, fit
+
+PROVIDED = "provided"  # the version that a checkpoint gives features which came with their set
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,24 @@ def read_for(recipe: FeatureRecipe, path: Path, words: WordEncoder | None) -> Fe
     """The file's set, with the recipe's text and modalities. Raises DataError."""
     read = read_feature_set(path, text=recipe.text, embed=None if words is None else words.embed)
     return read.only(recipe.modalities) if recipe.modalities else read
+
+
+def read_as_trained(checkpoint: Checkpoint, path: Path, words: WordEncoder | None) -> FeatureSet:
+    """The file's set with text of the kind the checkpoint learned from: of the words, or as provided.
+
+    Raises DataError where the checkpoint asks for another encoder, or for features no set provides.
+    """
+    wanted = {spec.modality: spec for spec in checkpoint.meta.modalities}
+    own = [modality for modality, spec in wanted.items() if spec.version == PROVIDED]
+    if foreign := sorted(set(wanted) - set(own) - {"text"}):
+        raise DataError(
+            f"checkpoint {checkpoint.meta.name!r} was not trained on a set's {foreign[0]} features"
+        )
+    if "text" not in wanted or "text" in own:
+        return read_feature_set(path)
+    if words is None or words.spec != wanted["text"]:
+        raise DataError(f"checkpoint {checkpoint.meta.name!r} wants words by {wanted['text'].name}")
+    return read_feature_set(path, text="words", embed=words.embed)
 
 
 def train_features(
@@ -109,7 +129,8 @@ def fit_part(
     *,
     progress: bool = False,
 ) -> Fitted:
-    """One trained model."""
+    """One trained model. Raises SettingsError where recipe and modalities do not go together."""
+    check_model(recipe, learning.modalities)
     everything = "+".join(name for name, _ in learning.modalities)
     examples = learning.examples
     return fit(
@@ -132,6 +153,7 @@ def cross_validate(
 ) -> OutOfFold:
     """Answers of `recipe.seeds` models a fold: folds by dialogue, and in each a validation part by dialogue.
 
+    The folds are the same for every variant and seed, so that answers can be compared row by row.
     Where the set's makers held out a test part, only their training and validation dialogues take part.
     `progress` is told how many of how many fits are done. Raises SettingsError or DataError.
     """
@@ -184,7 +206,7 @@ def _answers(
 
 def specs(whole: FeatureSet, recipe: FeatureRecipe, words: WordEncoder | None) -> tuple[ModalitySpec, ...]:
     """What the checkpoint says its features are: the encoder of words, or the set's own."""
-    own = [ModalitySpec(name, f"{whole.name}-{name}", "provided", dim) for name, dim in whole.modalities]
+    own = [ModalitySpec(name, f"{whole.name}-{name}", PROVIDED, dim) for name, dim in whole.modalities]
     if recipe.text == "words" and words is not None:
         own = [words.spec if spec.modality == "text" else spec for spec in own]
     return tuple(own)

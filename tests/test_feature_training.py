@@ -22,9 +22,11 @@ from cmath_stream.feature_training import (
     cross_validate,
     evaluate_features,
     parts,
+    read_as_trained,
     train_features,
 )
 from cmath_stream.train import Fitted
+from realtime.errors import SettingsError
 from tests.feature_sets import embed, write_community, write_npz
 
 WORDS = WordEncoder(ModalitySpec("text", "last-word", "1", 7), embed)
@@ -47,8 +49,8 @@ def one_thread() -> None:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with training and unseen dialogues."""
     folder = tmp_path_factory.mktemp("data")
-    write_npz(folder / "mosi" / "train.npz", 40)
-    write_npz(folder / "mosi" / "test.npz", 20, seed=0)
+    write_npz(folder / "mosi" / "train.npz", 30)
+    write_npz(folder / "mosi" / "test.npz", 15)
     return folder
 
 
@@ -71,9 +73,13 @@ def test_a_recipe_becomes_a_checkpoint_that_is_judged(data: Path, tmp_path: Path
     assert 0.5 <= meta.abstain_below < 1.0
     unseen = read_feature_set(data / "mosi" / "test.npz", text="words", embed=embed)
     figures = evaluate_features(checkpoint, unseen)
-    assert figures.accuracy > 0.8
+    assert figures.accuracy > 0.7
     assert figures.utterances == len(unseen.groups)
     assert evaluate_features(checkpoint, unseen, keep=[0]).ece != figures.ece
+    again = read_as_trained(checkpoint, data / "mosi" / "test.npz", WORDS)
+    assert evaluate_features(checkpoint, again) == figures
+    with pytest.raises(DataError, match="wants words by last-word"):
+        read_as_trained(checkpoint, data / "mosi" / "test.npz", None)
     with pytest.raises(DataError, match="features"):
         evaluate_features(checkpoint, read_feature_set(data / "mosi" / "test.npz"))
     with pytest.raises(DataError, match="labels"):
@@ -90,6 +96,8 @@ def test_provided_features_are_named_after_their_set(data: Path, tmp_path: Path)
         progress=False,
     )
     meta = load(path).meta
+    read = read_as_trained(load(path), data / "mosi" / "test.npz", None)
+    assert evaluate_features(load(path), read).utterances == len(read.groups)
     assert [spec.name for spec in meta.modalities] == ["mosi-audio", "mosi-visual"]
     assert meta.label_set == "polarity"
 
@@ -113,7 +121,7 @@ def test_the_makers_test_part_is_left_alone(tmp_path: Path) -> None:
 def test_models_beat_chance_and_answer_every_utterance(whole: FeatureSet) -> None:
     said: list[tuple[int, int]] = []
     out = cross_validate(RECIPE, whole, progress=lambda done, of: said.append((done, of)))
-    assert accuracy(out) > 0.8
+    assert accuracy(out) > 0.7
     assert out.group == whole.groups
     np.testing.assert_allclose(out.probabilities.sum(axis=2), 1.0)
     assert said == [(1, 2), (2, 2)]
@@ -151,6 +159,12 @@ def test_a_variant_changes_keys_and_modalities(whole: FeatureSet) -> None:
     np.testing.assert_array_equal(plain.probabilities, again.probabilities)
     sound = cross_validate(short, whole, Variant(modalities=("audio",)))
     experts = cross_validate(short, whole, Variant(changes={"model": {"fusion": "experts"}}))
+    centred = cross_validate(short, whole, Variant(changes={"model": {"centres": ["text"]}}))
+    assert not np.array_equal(plain.probabilities, centred.probabilities)
+    with pytest.raises(SettingsError, match="centres"):
+        cross_validate(short, whole, Variant("cmath", ("audio",), {"model": {"centres": ["text"]}}))
+    with pytest.raises(SettingsError, match="witdh"):
+        cross_validate(short, whole, Variant(changes={"model": {"witdh": 8}}))
     seeds = cross_validate(replace(short, seeds=2), whole)
     assert not np.array_equal(plain.probabilities, sound.probabilities)
     assert not np.array_equal(plain.probabilities, experts.probabilities)
