@@ -126,7 +126,7 @@ class Checkpoint:
         return result
 
 
-def shipped(name: str = "first") -> Path:
+def shipped(name: str = "live-small") -> Path:
     """Weights inside this package. Raises CheckpointError where there are none of that name."""
     path = Path(__file__).parent / "weights" / f"{name}.safetensors"
     if not path.is_file():

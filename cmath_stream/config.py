@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class FusionConfig:
     """The model that fuses, and how long it waits for its inputs."""
 
-    checkpoint: str = "first"  # a shipped one by name, or a path
+    checkpoint: str = "live-small"  # a shipped one by name, or a path
     assembler: AssemblerConfig = field(default_factory=AssemblerConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
 

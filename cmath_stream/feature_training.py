@@ -18,7 +18,7 @@ from cmath_stream.calibration import describe
 from cmath_stream.checkpoint import Checkpoint, ModalitySpec, save
 from cmath_stream.crossval import concat_mlp, folds_by_group, held_out, majority
 from cmath_stream.data import UNLABELLED, DataError
-from cmath_stream.evaluate import Labels, Metrics, answer, evaluate, softmax
+from cmath_stream.evaluate import Answers, Labels, answer, softmax
 from cmath_stream.feature_recipe import FeatureRecipe, check_model, cmath_recipe, varied
 from cmath_stream.feature_sets import Embed, FeatureSet, read_feature_set
 from cmath_stream.train import Fitted, fit
@@ -76,7 +76,13 @@ def read_as_trained(checkpoint: Checkpoint, path: Path, words: WordEncoder | Non
 
 
 def train_features(
-    recipe: FeatureRecipe, data_dir: Path, out_dir: Path, words: WordEncoder | None, *, progress: bool = True
+    recipe: FeatureRecipe,
+    data_dir: Path,
+    out_dir: Path,
+    words: WordEncoder | None,
+    *,
+    resume: bool = False,
+    progress: bool = True,
 ) -> Path:
     """Train the recipe's checkpoint on the training part into `out_dir`; returns the weights' path.
 
@@ -85,7 +91,8 @@ def train_features(
     """
     whole = read_for(recipe, data_dir / recipe.features, words)
     learning, judged = parts(whole, recipe)
-    fitted = fit_part(recipe, learning, judged, recipe.schedule.seed, out_dir, progress=progress)
+    seed = recipe.schedule.seed
+    fitted = fit_part(recipe, learning, judged, seed, out_dir, resume=resume, progress=progress)
     path = out_dir / f"{recipe.name}.safetensors"
     meta = describe(
         recipe,
@@ -127,6 +134,7 @@ def fit_part(
     seed: int,
     out_dir: Path | None,
     *,
+    resume: bool = False,
     progress: bool = False,
 ) -> Fitted:
     """One trained model. Raises SettingsError where recipe and modalities do not go together."""
@@ -140,6 +148,7 @@ def fit_part(
         judged.examples,
         out_dir,
         classes=len(learning.labels),
+        resume=resume,
         progress=progress,
     )
 
@@ -212,10 +221,8 @@ def specs(whole: FeatureSet, recipe: FeatureRecipe, words: WordEncoder | None) -
     return tuple(own)
 
 
-def evaluate_features(
-    checkpoint: Checkpoint, whole: FeatureSet, keep: Sequence[int] | None = None
-) -> Metrics:
-    """Calibrated figures on every labelled utterance of a set, with only the modalities `keep` present.
+def answer_features(checkpoint: Checkpoint, whole: FeatureSet, keep: Sequence[int] | None = None) -> Answers:
+    """Answers on every labelled utterance of a set, with only the modalities `keep` present.
 
     Raises DataError where the set has other labels or features of another shape than the checkpoint.
     """
@@ -227,4 +234,4 @@ def evaluate_features(
         raise DataError(
             f"{whole.name}: features {fitting.modalities}, checkpoint {meta.name!r} takes {meta.config.dims}"
         )
-    return evaluate(checkpoint, fitting.examples, keep)
+    return answer(checkpoint.model, fitting.examples, keep)

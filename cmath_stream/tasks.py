@@ -119,11 +119,17 @@ def _erc_text(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
 
 
 def _features(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
-    from cmath_stream.feature_training import answer_features, read_for_checkpoint
+    from cmath_stream.embedding import Words
+    from cmath_stream.feature_training import WordEncoder, answer_features, read_as_trained
 
+    if asked.checkpoint is None and asked.text == "provided":
+        default = f"{default}-provided"
     checkpoint = named(asked.checkpoint, default)
-    found = read_for_checkpoint(checkpoint, asked.paths[0], asked.text, asked.cache)
-    protocol = f"all labelled utterances of the file, text {asked.text}, calibrated"
+    words = Words(asked.cache) if asked.text == "words" else None
+    found = read_as_trained(
+        checkpoint, asked.paths[0], None if words is None else WordEncoder(words.spec, words)
+    )
+    protocol = f"all labelled utterances of the file, text: {asked.text}, calibrated"
     return _answered(checkpoint, answer_features(checkpoint, found), protocol), {}
 
 

@@ -12,13 +12,13 @@ def run(recipe: Path, data: Path, out: Path, *, resume: bool) -> Path:
     """Train by a recipe; returns what was written. Raises CmathStreamError."""
     match read_kind(recipe):  # each brings its own libraries
         case "voice":
-            from workers.training.voice_folds import train_voice
+            from workers.training.voice import train_voice
 
-            return train_voice(recipe, data, out)
+            return Path(train_voice(recipe, data, out, resume=resume)["weights"])
         case "face":
             from workers.training.face import train_face
 
-            return train_face(recipe, data, out, resume=resume)
+            return Path(train_face(recipe, data, out, resume=resume)["weights"])
         case "words":
             from cmath_stream.words import train_words
 
@@ -28,9 +28,14 @@ def run(recipe: Path, data: Path, out: Path, *, resume: bool) -> Path:
 
             return train_acted(read_recipe(recipe), data, out, resume=resume)
         case "features":
-            from cmath_stream.feature_training import train_features
+            from cmath_stream.embedding import Words
+            from cmath_stream.feature_recipe import read_feature_recipe
+            from cmath_stream.feature_training import WordEncoder, train_features
 
-            return train_features(recipe, data, out, resume=resume)
+            features = read_feature_recipe(recipe)
+            words = Words(cache_folder()) if features.text == "words" else None
+            encoder = None if words is None else WordEncoder(words.spec, words)
+            return train_features(features, data, out, encoder, resume=resume)
         case _:
             from cmath_stream.live import train_live
 

@@ -25,7 +25,8 @@ def tiny(
         modalities=(
             ModalitySpec("text", "words", "1", text_dim), ModalitySpec("audio", "voice", "1", audio_dim),
         ),
-        config=config, temperatures={"text": 2.0}, abstain_below=abstain, licence="Apache-2.0",
+        config=config, temperatures={"text": 2.0}, abstain_below=abstain,
+        reliability={"text": 0.6, "audio": 0.5}, licence="Apache-2.0",
         data_sources=(), validation={},
     )  # fmt: skip
     path = folder / "tiny.safetensors"

@@ -21,8 +21,10 @@ from cmath_stream.checkpoint import (
     shipped,
 )
 from cmath_stream.data import MELD7
+from cmath_stream.live import voice_and_face
 from cmath_stream.model import CMATH, CMATHConfig
 from realtime.errors import CmathStreamError
+from workers import text_adapter, voice_encoder
 
 TEXT, AUDIO = ModalitySpec("text", "words", "2", 6), ModalitySpec("audio", "voice", "1", 5)
 CONFIG = CMATHConfig(dims=(("text", 6), ("audio", 5)), width=8, heads=2, window=4, centres=("text", "audio"))
@@ -35,6 +37,7 @@ META = CheckpointMeta(
     config=CONFIG,
     temperatures={"text": 2.0, "audio": 1.5, "text+audio": 1.0},
     abstain_below=0.3,
+    reliability={"text": 0.6, "audio": 0.5},
     licence="none",
     data_sources=("noise",),
     validation={"set": "none"},
@@ -144,13 +147,30 @@ def test_temperature_follows_what_is_present(model: CMATH) -> None:
     assert [META.pattern(row) for row in presence] == ["text+audio", "text", "audio", ""]
 
 
-def test_the_shipped_checkpoint_loads_and_hears_text_and_voice() -> None:
-    first = load(shipped())
-    assert first.meta.labels == MELD7
-    assert first.meta.config.causal
-    assert first.meta.config.window == 16
-    assert [(spec.modality, spec.dim) for spec in first.meta.modalities] == [("text", 384), ("audio", 238)]
-    assert set(first.meta.temperatures) == {"text", "audio", "text+audio"}
-    assert shipped().stat().st_size < 10_000_000
+@pytest.mark.parametrize("name", ["live-small", "words", "ravdess", "mosi"])
+def test_what_is_shipped_loads_and_has_its_card(name: str) -> None:
+    checkpoint = load(shipped(name))
+    assert checkpoint.meta.name == name
+    assert checkpoint.meta.licence and checkpoint.meta.data_sources
+    assert set(checkpoint.meta.reliability) == set(checkpoint.meta.config.names)
+    assert shipped(name).with_suffix(".md").exists()
     with pytest.raises(CheckpointError, match="nonesuch"):
         shipped("nonesuch")
+
+
+def test_the_live_checkpoint_takes_what_the_shipped_encoders_give() -> None:
+    meta = load(shipped()).meta
+    assert meta.labels == MELD7
+    assert meta.config.causal and meta.config.window == 16
+    words = text_adapter.read(text_adapter.shipped())[0]
+    assert meta.modalities == (
+        ModalitySpec("text", words.name, words.version, words.dim), *voice_and_face()
+    )  # fmt: skip
+    assert len(meta.temperatures) == 7
+
+
+def test_all_that_is_shipped_is_small() -> None:
+    folders = (shipped().parent, voice_encoder.shipped().parent)
+    weights = [path for folder in folders for path in folder.glob("*.safetensors")]
+    assert len(weights) >= 7
+    assert sum(path.stat().st_size for path in weights) <= 30_000_000

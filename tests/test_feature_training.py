@@ -19,8 +19,8 @@ from cmath_stream.feature_training import (
     OutOfFold,
     Variant,
     WordEncoder,
+    answer_features,
     cross_validate,
-    evaluate_features,
     parts,
     read_as_trained,
     train_features,
@@ -72,18 +72,18 @@ def test_a_recipe_becomes_a_checkpoint_that_is_judged(data: Path, tmp_path: Path
     assert set(meta.temperatures) == {"text", "audio", "text+audio"}
     assert 0.5 <= meta.abstain_below < 1.0
     unseen = read_feature_set(data / "mosi" / "test.npz", text="words", embed=embed)
-    figures = evaluate_features(checkpoint, unseen)
-    assert figures.accuracy > 0.7
-    assert figures.utterances == len(unseen.groups)
-    assert evaluate_features(checkpoint, unseen, keep=[0]).ece != figures.ece
-    again = read_as_trained(checkpoint, data / "mosi" / "test.npz", WORDS)
-    assert evaluate_features(checkpoint, again) == figures
+    found = answer_features(checkpoint, unseen)
+    assert (found.logits.argmax(axis=1) == found.label).mean() > 0.7
+    assert len(found.label) == len(unseen.groups)
+    assert not np.allclose(answer_features(checkpoint, unseen, keep=[0]).logits, found.logits)
+    again = answer_features(checkpoint, read_as_trained(checkpoint, data / "mosi" / "test.npz", WORDS))
+    np.testing.assert_array_equal(again.logits, found.logits)
     with pytest.raises(DataError, match="wants words by last-word"):
         read_as_trained(checkpoint, data / "mosi" / "test.npz", None)
     with pytest.raises(DataError, match="features"):
-        evaluate_features(checkpoint, read_feature_set(data / "mosi" / "test.npz"))
+        answer_features(checkpoint, read_feature_set(data / "mosi" / "test.npz"))
     with pytest.raises(DataError, match="labels"):
-        evaluate_features(checkpoint, replace(unseen, labels=("bad", "good")))
+        answer_features(checkpoint, replace(unseen, labels=("bad", "good")))
 
 
 def test_provided_features_are_named_after_their_set(data: Path, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_provided_features_are_named_after_their_set(data: Path, tmp_path: Path)
     )
     meta = load(path).meta
     read = read_as_trained(load(path), data / "mosi" / "test.npz", None)
-    assert evaluate_features(load(path), read).utterances == len(read.groups)
+    assert len(answer_features(load(path), read).label) == len(read.groups)
     assert [spec.name for spec in meta.modalities] == ["mosi-audio", "mosi-visual"]
     assert meta.label_set == "polarity"
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from cmath_stream.calibration import describe
 from cmath_stream.checkpoint import ModalitySpec, load, save
 from cmath_stream.data import MELD7, UNLABELLED, Example, synthetic
+from cmath_stream.learning import one_cycle
 from cmath_stream.losses import LossWeights
-from cmath_stream.recipe import Recipe, Schedule, model_config, read_recipe
-from cmath_stream.train import Fitted, class_weights, describe, drop_modalities, fit, one_cycle
+from cmath_stream.recipe import KINDS, Recipe, Schedule, model_config, read_kind, read_recipe
+from cmath_stream.train import Fitted, class_weights, drop_modalities, fit
 from realtime.errors import SettingsError
 
 DIMS = [("text", 10), ("audio", 8)]
@@ -94,11 +96,16 @@ def test_each_switch_of_the_schedule_changes_the_run(tmp_path: Path, change: dic
 
 def test_a_fitted_model_becomes_a_calibrated_checkpoint(fitted: Fitted, tmp_path: Path) -> None:
     specs = [ModalitySpec(name, "made-up", "1", dim) for name, dim in DIMS]
-    save(tmp_path / "tiny", fitted.model, describe(RECIPE, fitted, specs, VALIDATION))
+    described = describe(
+        RECIPE, fitted.model, specs, VALIDATION,
+        label_set="meld7", labels=MELD7, judged_on="made up", best_epoch=fitted.best_epoch,
+    )  # fmt: skip
+    save(tmp_path / "tiny", fitted.model, described)
     meta = load(tmp_path / "tiny").meta
     assert meta.labels == MELD7
     assert set(meta.temperatures) == {"text", "audio", "text+audio"}
     assert 0.0 < meta.abstain_below < 1.0
+    assert meta.reliability == {m: meta.validation["patterns"][m]["accuracy"] for m in ("text", "audio")}
     figures = meta.validation["patterns"]["text+audio"]
     assert figures["weighted_f1"] > figures["macro_f1"] * 0.8 > 0.3
     assert figures["ece_95"][0] <= figures["ece_95"][1]
@@ -137,13 +144,38 @@ def test_one_cycle_rises_then_falls_to_nothing() -> None:
     assert rates[-1] == pytest.approx(0.0)
 
 
-def test_the_shipped_recipe_reads() -> None:
-    recipe = read_recipe(Path(__file__).parents[1] / "configs" / "train-first.toml")
-    assert recipe.name == "first"
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("train-*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_says_its_kind(path: Path) -> None:
+    assert read_kind(path) in KINDS
+
+
+@pytest.mark.parametrize("name", ["live", "words", "acted"])
+def test_the_shipped_recipes_read_and_stream(name: str) -> None:
+    recipe = read_recipe(CONFIGS / f"train-{name}.toml")
     config = model_config(recipe, DIMS)
-    assert config.causal
-    assert config.window == 16
-    assert not set(recipe.corpora.train_actors) & set(recipe.corpora.validation_actors)
+    assert config.causal and config.window == 16
+    assert recipe.licence and recipe.data_sources
+
+
+def test_training_and_judging_share_no_actor_and_no_face() -> None:
+    live = read_recipe(CONFIGS / "train-live.toml").live
+    assert live.train.actors and live.validation.actors
+    assert not set(live.train.actors) & set(live.validation.actors)
+    assert live.train.pictures[1] <= live.validation.pictures[0]
+    with pytest.raises(SettingsError, match="kind"):
+        read_kind(CONFIGS / "live.toml")
+
+
+def test_a_start_is_taken_where_the_names_fit(tmp_path: Path) -> None:
+    once = run(tmp_path)
+    begun = replace(RECIPE, schedule=replace(RECIPE.schedule, epochs=1, learning_rate=1e-9))
+    initial = {key: value for key, value in once.model.state_dict().items() if key.startswith("head.")}
+    model = fit(begun, DIMS, lambda epoch: TRAIN, VALIDATION, None, initial=initial, progress=False).model
+    for key, value in initial.items():
+        torch.testing.assert_close(model.state_dict()[key], value, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +188,7 @@ def test_the_shipped_recipe_reads() -> None:
         'name = "x"\n[model]\nheads = 5',
         'name = "x"\n[schedule]\nepoch = 9',
         'name = "x"\n[loss]\nkl = 9',
-        'name = "x"\n[corpora]\ntest = "y"',
+        'name = "x"\n[words]\ntest = "y"',
     ],
 )
 def test_an_unknown_key_is_refused(tmp_path: Path, text: str) -> None:
