@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +52,7 @@ def test_a_session_is_an_actor_and_later_clips_are_not_in_earlier_ones(units: Pa
     last = {name for name, actor in zip(acted.key, acted.actor, strict=True) if actor == 2}
     shorter = sessions(acted.only(np.array([key not in last for key in acted.key])), everybody)
     np.testing.assert_array_equal(shorter[1].features[1], whole[2].features[1])
-    apart = whole[1].features[1][:, 8:]
+    apart = whole[2].features[1][:, 8:]
     assert np.abs(apart[-1]).max() < np.abs(apart[0]).max()  # the actor is known by then
 
 
@@ -76,5 +75,3 @@ def test_training_reads_what_the_voice_encoder_left(units: Path, tmp_path: Path)
     everybody = load(tmp_path / "tiny").everybody()
     first = read(units).only(ACTOR[1:] == 1).everybody()
     np.testing.assert_allclose(everybody["visual"], first["visual"], rtol=1e-5)
-    again = replace(recipe, schedule=replace(recipe.schedule, seed=2))
-    assert load(train_acted(again, tmp_path, tmp_path / "again" / "..", progress=False)).meta.name == "tiny"

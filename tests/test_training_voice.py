@@ -52,8 +52,8 @@ def test_recordings_in_weights_and_figures_out(tmp_path: Path, spoken: Path) -> 
     model, meta = load(Path(told["weights"]))
     assert (meta.name, model.config.embedding) == ("voice-cnn", 12)
     assert meta.training["cross_validation"] == told["cross_validation"]
-    with np.load(out / "out-of-fold-1.npz") as found:
-        assert found["clean"].shape == (32, 9)
+    with np.load(out / "voice-out-of-fold.npz") as found:
+        assert found["features"].shape == (4, 32, 8)
     judged = judge_voice(spoken, out / "voice.safetensors", progress=False)
     assert judged.checkpoint == "voice-cnn-1"
 
