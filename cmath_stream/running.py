@@ -70,3 +70,12 @@ def beside_running_mean(rows: Vector, everybody: Vector) -> Vector:
     usual = (before + PRIOR_COUNT * everybody) / (count + PRIOR_COUNT)
     both: Vector = np.concatenate([rows, rows - usual], axis=1).astype(np.float32)
     return both
+
+
+def apart(rows: Vector, key: Sequence[str], person: NDArray[np.int64]) -> Vector:
+    """[n, D] recordings of several people, each less its person's running mean, nothing known of anybody."""
+    result = np.zeros_like(rows)
+    nobody = np.zeros(rows.shape[1], np.float32)
+    for at in shuffled(key, person):
+        result[at] = beside_running_mean(rows[at], nobody)[:, rows.shape[1] :]
+    return result

@@ -136,16 +136,11 @@ def _features(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
 def _voice(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
     """An actor's clips as a session, as the live line hears a participant; each clip by itself beside it."""
     from cmath_stream.banks import centred
-    from cmath_stream.running import beside_running_mean, shuffled
+    from cmath_stream.running import apart
     from workers.training.voice import judge_voice
 
     plain = judge_voice(asked.paths[0], Path(asked.checkpoint) if asked.checkpoint else None)
-    voice = centred(plain.probabilities)
-    apart = np.zeros_like(voice)
-    for rows in shuffled(plain.key, plain.group):
-        nobody = np.zeros(voice.shape[1], np.float32)
-        apart[rows] = beside_running_mean(voice[rows], nobody)[:, voice.shape[1] :]
-    odds = np.exp(apart.astype(np.float64))
+    odds = np.exp(apart(centred(plain.probabilities), plain.key, plain.group).astype(np.float64))
     judged = replace(
         plain,
         probabilities=odds / odds.sum(axis=1, keepdims=True),

@@ -116,7 +116,7 @@ def main() -> None:
         set="grafted",
         title="Grafted conversations: words, voice and face",
         made_by="python -m bench.experiments.grafted --data DATA --work OUT",
-        protocol=f"Learned from MELD and EmoryNLP train with grafted voices (RAVDESS actors 1-16, out of fold) "
+        protocol="Learned from MELD and EmoryNLP train, voices grafted (RAVDESS actors 1-16, out of fold) "
         f"and faces (two thirds of FER+ validation), {given.seeds} seeds; judged on MELD dev with voices of "
         "actors 17-20 and the other third of the faces, which also chose the epoch, for concat-MLP too. 15 % "
         "of voices and of faces show another emotion than the words, 25 % of utterances have no voice, 45 % "
