@@ -75,8 +75,3 @@ def test_what_is_excepted_is_made_of_torch(module: str) -> None:
     """An exception that is no longer needed is taken back."""
     source = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text("utf-8")
     assert "\nimport torch\n" in source
-
-
-def test_no_running_part_knows_how_it_was_trained() -> None:
-    for path in (ROOT / "workers").glob("*.py"):
-        assert "workers.training" not in path.read_text("utf-8"), path.name

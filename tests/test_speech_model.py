@@ -85,6 +85,17 @@ def test_it_serves_as_the_audio_extractor(tmp_path: Path) -> None:
     assert answer.vector.shape == (16,)
 
 
+def test_half_precision_says_the_same(tmp_path: Path) -> None:
+    """As on a card, where it is the default."""
+    folder = str(tiny(tmp_path / "small"))
+    half = SpeechModel(folder, *speech_model._find(folder, torch.float16), torch.device("cpu"))
+    made = half.vectors([speech(0.9), speech(0.3, 1)])
+    assert made.dtype == np.float32
+    np.testing.assert_allclose(
+        made, load_speech_model(folder, "cpu").vectors([speech(0.9), speech(0.3, 1)]), atol=2e-2
+    )
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA card here")
 @pytest.mark.gpu
 def test_half_precision_on_a_card(tmp_path: Path) -> None:
