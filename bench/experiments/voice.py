@@ -81,7 +81,7 @@ def main() -> None:
         title="RAVDESS, voice alone, unseen actors",
         made_by="python -m bench.experiments.voice --data DATA --work OUT",
         protocol="Five folds by actor over all 20 actors, eight emotions; an encoder a fold, one seed (the "
-        f"baselines: {given.seeds}), a fixed number of epochs, so nothing is chosen. Running mean: an actor's "
+        f"baselines: {given.seeds}), a fixed number of epochs: nothing is chosen. Running mean: an actor's "
         "clips in shuffled order, causal. These actors speak every emotion alike often, which a person in a "
         "call does not, so the gain of the running mean is an upper bound.",
         metric="accuracy",
