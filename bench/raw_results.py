@@ -19,7 +19,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cmath_stream.evaluate import BINS, Labels, Probabilities, calibration_interval, metrics, risk_coverage
+from cmath_stream.training.evaluate import (
+    BINS,
+    Labels,
+    Probabilities,
+    calibration_interval,
+    metrics,
+    risk_coverage,
+)
 
 Set = Literal["mosi", "meld-words", "ravdess-voice", "ravdess-voice-face", "ferplus", "grafted"]
 Group = Literal["main", "ablation", "window", "width", "modalities", "condition", "conflict"]

@@ -272,7 +272,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from an interrupted run in OUT.")] = False,
 ) -> None:
     """Train an encoder or a fusion checkpoint by a recipe: seeded, with a progress bar, resumable."""
-    from cmath_stream.training import run
+    from cmath_stream.training.run import run
 
     typer.echo(run(recipe, data, out, resume=resume))
 
@@ -292,7 +292,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, no table.")] = False,
 ) -> None:
     """Judge a checkpoint or encoder; the last line printed is one JSON object."""
-    from cmath_stream.tasks import Asked, cache_folder, judge, show
+    from cmath_stream.training.tasks import Asked, cache_folder, judge, show
 
     result = judge(task.value, Asked(paths, checkpoint, text.value, data, cache_folder()))
     if not as_json:

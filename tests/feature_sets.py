@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cmath_stream.data import Floats, synthetic
+from cmath_stream.training.data import Floats, synthetic
 
 WORDS = ("bad", "fine", "good", "odd", "sad", "mad", "glad")  # word c belongs to class c
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmath_stream.acted import Acted, joined, sessions, train_acted
 from cmath_stream.checkpoint import load
-from cmath_stream.data import DataError
-from cmath_stream.recipe import ActedData, Recipe, Schedule
+from cmath_stream.training.acted import Acted, joined, sessions, train_acted
+from cmath_stream.training.data import DataError
+from cmath_stream.training.recipe import ActedData, Recipe, Schedule
 
 COUNT = 24
 KEYS = tuple(f"03-01-0{n % 8 + 1}-01-01-01-0{n // 8 + 1}" for n in range(COUNT))

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmath_stream.banks import centred, out_of_fold_voices, pictured_faces, read_out_of_fold
-from cmath_stream.data import MELD7, DataError
+from cmath_stream.training.banks import centred, out_of_fold_voices, pictured_faces, read_out_of_fold
+from cmath_stream.training.data import MELD7, DataError
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from cmath_stream.checkpoint import (
     save,
     shipped,
 )
-from cmath_stream.data import MELD7
-from cmath_stream.live import voice_and_face
 from cmath_stream.model import CMATH, CMATHConfig
+from cmath_stream.training.data import MELD7
+from cmath_stream.training.live import voice_and_face
 from realtime.errors import CmathStreamError
 from workers import text_adapter, voice_encoder
 

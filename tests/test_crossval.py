@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from cmath_stream.crossval import concat_mlp, folds_by_group, held_out, majority, paired_bootstrap
-from cmath_stream.data import UNLABELLED, synthetic
-from cmath_stream.evaluate import metrics
+from cmath_stream.training.crossval import concat_mlp, folds_by_group, held_out, majority, paired_bootstrap
+from cmath_stream.training.data import UNLABELLED, synthetic
+from cmath_stream.training.evaluate import metrics
 
 RNG = np.random.default_rng(0)
 GROUPS = [f"g{g:02}" for g in np.repeat(np.arange(62), RNG.integers(9, 56, size=62))]

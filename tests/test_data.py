@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmath_stream.data import (
+from cmath_stream.training.data import (
     MELD7,
     UNLABELLED,
     DataError,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score  # type: ignore[import-untyped]
 
-from cmath_stream import evaluate
-from cmath_stream.data import UNLABELLED, synthetic
 from cmath_stream.model import CMATH, CMATHConfig
+from cmath_stream.training import evaluate
+from cmath_stream.training.data import UNLABELLED, synthetic
 
 CONFIG = CMATHConfig(dims=(("text", 6), ("audio", 5)), classes=4, width=8, heads=2, window=4)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cmath_stream.feature_recipe import FeatureRecipe, cmath_recipe, read_feature_recipe, varied
-from cmath_stream.recipe import model_config
+from cmath_stream.training.feature_recipe import FeatureRecipe, cmath_recipe, read_feature_recipe, varied
+from cmath_stream.training.recipe import model_config
 from realtime.errors import SettingsError
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cmath_stream.data import MELD7, DataError
-from cmath_stream.feature_files import IEMOCAP6
-from cmath_stream.feature_sets import read_feature_set
+from cmath_stream.training.data import MELD7, DataError
+from cmath_stream.training.feature_files import IEMOCAP6
+from cmath_stream.training.feature_sets import read_feature_set
 from tests.feature_sets import community, embed, write_community, write_npz
 
 

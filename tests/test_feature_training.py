@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from cmath_stream import feature_training
 from cmath_stream.checkpoint import ModalitySpec, load
-from cmath_stream.data import DataError
-from cmath_stream.evaluate import metrics
-from cmath_stream.feature_recipe import FeatureRecipe, varied
-from cmath_stream.feature_sets import FeatureSet, read_feature_set
-from cmath_stream.feature_training import (
+from cmath_stream.training import feature_training
+from cmath_stream.training.data import DataError
+from cmath_stream.training.evaluate import metrics
+from cmath_stream.training.feature_recipe import FeatureRecipe, varied
+from cmath_stream.training.feature_sets import FeatureSet, read_feature_set
+from cmath_stream.training.feature_training import (
     OutOfFold,
     Variant,
     WordEncoder,
@@ -25,7 +25,7 @@ from cmath_stream.feature_training import (
     read_as_trained,
     train_features,
 )
-from cmath_stream.train import Fitted
+from cmath_stream.training.train import Fitted
 from realtime.errors import SettingsError
 from tests.feature_sets import embed, write_community, write_npz
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cmath_stream.banks import Bank
-from cmath_stream.data import MELD7, UNLABELLED, DataError, Dialogue, Example, Line
-from cmath_stream.graft import Graft, graft
 from cmath_stream.running import beside_running_mean
+from cmath_stream.training.banks import Bank
+from cmath_stream.training.data import MELD7, UNLABELLED, DataError, Dialogue, Example, Line
+from cmath_stream.training.graft import Graft, graft
 
 # One row a recording; the vector is (who, label), so that a graft shows what it chose.
 CLIPS = [(actor, label) for actor in (1, 2, 3, 4) for label in range(7) for _ in range(2)]

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from cmath_stream.data import Batch, collate, synthetic
-from cmath_stream.losses import LossWeights, gaussian_kl, losses
 from cmath_stream.model import CMATH, CMATHConfig
+from cmath_stream.training.data import Batch, collate, synthetic
+from cmath_stream.training.losses import LossWeights, gaussian_kl, losses
 
 DIMS = (("text", 12), ("audio", 9), ("visual", 6))
 SMALL = CMATHConfig(dims=DIMS, classes=5, width=16, heads=4, window=4, dropout=0.1)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cmath_stream.data import DataError
-from cmath_stream.safe_pickle import read_pickle
+from cmath_stream.training.data import DataError
+from cmath_stream.training.safe_pickle import read_pickle
 
 DATA: list[Any] = [
     {"Ses01": ["M", "F"], 3: [1, 2.5, None, True, 2**70]},

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from cmath_stream import cli, tasks
-from cmath_stream.tasks import TASKS, Asked, figures, judge
+from cmath_stream import cli
+from cmath_stream.training import tasks
+from cmath_stream.training.tasks import TASKS, Asked, figures, judge
 from realtime.errors import SettingsError
 from tests.encoders import face_weights, voice_weights
 from tests.voices import clips, recorded

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from cmath_stream.calibration import describe
 from cmath_stream.checkpoint import ModalitySpec, load, save
-from cmath_stream.data import MELD7, UNLABELLED, Example, synthetic
-from cmath_stream.learning import one_cycle
-from cmath_stream.losses import LossWeights
-from cmath_stream.recipe import KINDS, Recipe, Schedule, model_config, read_kind, read_recipe
-from cmath_stream.train import Fitted, class_weights, drop_modalities, fit
+from cmath_stream.training.calibration import describe
+from cmath_stream.training.data import MELD7, UNLABELLED, Example, synthetic
+from cmath_stream.training.learning import one_cycle
+from cmath_stream.training.losses import LossWeights
+from cmath_stream.training.recipe import KINDS, Recipe, Schedule, model_config, read_kind, read_recipe
+from cmath_stream.training.train import Fitted, class_weights, drop_modalities, fit
 from realtime.errors import SettingsError
 
 DIMS = [("text", 10), ("audio", 8)]

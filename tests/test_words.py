@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from cmath_stream.checkpoint import CheckpointError, load
-from cmath_stream.recipe import Recipe, Schedule, WordsData
-from cmath_stream.words import ADAPTED, judge_words, train_words
+from cmath_stream.training.recipe import Recipe, Schedule, WordsData
+from cmath_stream.training.words import ADAPTED, judge_words, train_words
 from workers import text_adapter
 from workers.text import DEFAULT_ENCODER, load_encoder
 from workers.training.lora import LearningEncoder, factors

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from bench.experiments.common import Answered, arguments, contrast, main_file, row
-from cmath_stream.acted import Acted, joined, sessions
-from cmath_stream.banks import read_out_of_fold
-from cmath_stream.crossval import concat_mlp, majority
-from cmath_stream.data import Example
-from cmath_stream.evaluate import answer, fit_temperature, softmax
-from cmath_stream.recipe import Recipe, read_recipe
-from cmath_stream.train import fit
+from cmath_stream.training.acted import Acted, joined, sessions
+from cmath_stream.training.banks import read_out_of_fold
+from cmath_stream.training.crossval import concat_mlp, majority
+from cmath_stream.training.data import Example
+from cmath_stream.training.evaluate import answer, fit_temperature, softmax
+from cmath_stream.training.recipe import Recipe, read_recipe
+from cmath_stream.training.train import fit
 from workers.voice_encoder import EMOTIONS
 
 FOLDS = 5

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.raw_results import calibration_curve, confusion, risk_curve, score, write_raw
-from cmath_stream.crossval import Metric, paired_bootstrap
+from cmath_stream.training.crossval import Metric, paired_bootstrap
 
 
 class Answered(NamedTuple):

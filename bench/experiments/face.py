@@ -32,8 +32,8 @@ def main() -> None:
         title="FER+ faces, crowd labels",
         made_by="python -m bench.experiments.face --data DATA",
         protocol="The validation pictures, which chose the epoch; one training. Majority: one of the eight "
-        "has more than half of the votes left after votes of one are set to zero. Plurality: more votes than any "
-        "other class. There is no concat-MLP row: a picture is not a list of features.",
+        "has more than half of the votes left after votes of one are set to zero. Plurality: more votes than "
+        "any other class. There is no concat-MLP row: a picture is not a list of features.",
         metric="accuracy",
         rows=[
             row("main", "majority class", same),

@@ -16,13 +16,13 @@ import torch
 
 from bench.experiments.common import Answered, Arguments, arguments, contrast, main_file, row
 from cmath_stream.checkpoint import Checkpoint, load
-from cmath_stream.crossval import concat_mlp, majority
-from cmath_stream.data import MELD7, UNLABELLED, Example
-from cmath_stream.embedding import Words
-from cmath_stream.evaluate import answer, cross_fitted, patterns
-from cmath_stream.live import open_set, train_live
-from cmath_stream.recipe import Recipe, read_recipe
-from cmath_stream.tasks import cache_folder
+from cmath_stream.training.crossval import concat_mlp, majority
+from cmath_stream.training.data import MELD7, UNLABELLED, Example
+from cmath_stream.training.embedding import Words
+from cmath_stream.training.evaluate import answer, cross_fitted, patterns
+from cmath_stream.training.live import open_set, train_live
+from cmath_stream.training.recipe import Recipe, read_recipe
+from cmath_stream.training.tasks import cache_folder
 
 NAMES = ("text", "audio", "visual")
 FULL = "CMATH, words + voice + face"

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from bench.experiments.common import Answered, arguments, contrast, main_file, row
-from cmath_stream.embedding import Words
-from cmath_stream.feature_recipe import read_feature_recipe
-from cmath_stream.feature_training import Variant, WordEncoder, cross_validate, read_for
-from cmath_stream.tasks import cache_folder
+from cmath_stream.training.embedding import Words
+from cmath_stream.training.feature_recipe import read_feature_recipe
+from cmath_stream.training.feature_training import Variant, WordEncoder, cross_validate, read_for
+from cmath_stream.training.tasks import cache_folder
 
 FULL, CAUSAL = "CMATH, words + audio", "CMATH, words + audio, causal"
 PUBLISHED = (

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from bench.experiments.common import Answered, arguments, contrast, main_file, row
-from cmath_stream.banks import OutOfFold, read_out_of_fold
-from cmath_stream.crossval import concat_mlp, majority
-from cmath_stream.data import Example, Floats
 from cmath_stream.running import apart
+from cmath_stream.training.banks import OutOfFold, read_out_of_fold
+from cmath_stream.training.crossval import concat_mlp, majority
+from cmath_stream.training.data import Example, Floats
 from workers.training.voice_augment import CONDITIONS
 from workers.voice_encoder import EMOTIONS
 

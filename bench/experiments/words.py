@@ -15,14 +15,14 @@ import torch
 
 from bench.experiments.common import Answered, arguments, contrast, main_file, row
 from cmath_stream.checkpoint import Checkpoint, load, shipped
-from cmath_stream.crossval import concat_mlp, majority
-from cmath_stream.data import MELD7, UNLABELLED, Dialogue, Example, read_dialogues
-from cmath_stream.embedding import Words
-from cmath_stream.evaluate import answer, cross_fitted
-from cmath_stream.recipe import Recipe, read_recipe
-from cmath_stream.tasks import cache_folder
-from cmath_stream.train import fit
-from cmath_stream.words import bare
+from cmath_stream.training.crossval import concat_mlp, majority
+from cmath_stream.training.data import MELD7, UNLABELLED, Dialogue, Example, read_dialogues
+from cmath_stream.training.embedding import Words
+from cmath_stream.training.evaluate import answer, cross_fitted
+from cmath_stream.training.recipe import Recipe, read_recipe
+from cmath_stream.training.tasks import cache_folder
+from cmath_stream.training.train import fit
+from cmath_stream.training.words import bare
 
 OURS = "CMATH, words, learned with its encoder"
 WINDOWS = (1, 4, 8, 16, 32, None)

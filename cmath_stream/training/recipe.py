@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cmath_stream.data import MELD7
-from cmath_stream.losses import LossWeights
 from cmath_stream.model import CMATHConfig
+from cmath_stream.training.data import MELD7
+from cmath_stream.training.losses import LossWeights
 from realtime.errors import SettingsError
 from realtime.settings import build
 

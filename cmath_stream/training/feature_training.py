@@ -14,14 +14,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cmath_stream.calibration import describe
 from cmath_stream.checkpoint import Checkpoint, ModalitySpec, save
-from cmath_stream.crossval import concat_mlp, folds_by_group, held_out, majority
-from cmath_stream.data import UNLABELLED, DataError
-from cmath_stream.evaluate import Answers, Labels, answer, softmax
-from cmath_stream.feature_recipe import FeatureRecipe, check_model, cmath_recipe, varied
-from cmath_stream.feature_sets import Embed, FeatureSet, read_feature_set
-from cmath_stream.train import Fitted, fit
+from cmath_stream.training.calibration import describe
+from cmath_stream.training.crossval import concat_mlp, folds_by_group, held_out, majority
+from cmath_stream.training.data import UNLABELLED, DataError
+from cmath_stream.training.evaluate import Answers, Labels, answer, softmax
+from cmath_stream.training.feature_recipe import FeatureRecipe, check_model, cmath_recipe, varied
+from cmath_stream.training.feature_sets import Embed, FeatureSet, read_feature_set
+from cmath_stream.training.train import Fitted, fit
 
 PROVIDED = "provided"  # the version that a checkpoint gives features which came with their set
 

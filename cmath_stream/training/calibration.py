@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from cmath_stream.checkpoint import CheckpointMeta, ModalitySpec
-from cmath_stream.data import Example
-from cmath_stream.evaluate import (
+from cmath_stream.model import CMATH
+from cmath_stream.training.data import Example
+from cmath_stream.training.evaluate import (
     Metrics,
     answer,
     calibration_interval,
@@ -22,7 +23,6 @@ from cmath_stream.evaluate import (
     metrics,
     patterns,
 )
-from cmath_stream.model import CMATH
 
 _DIGITS = 4
 

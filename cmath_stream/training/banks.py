@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmath_stream.data import MELD7, DataError, Floats
+from cmath_stream.training.data import MELD7, DataError, Floats
 
 # The labels of RAVDESS and of FER+ in MELD's. Calm counts as neutral, MELD has none; contempt is left out.
 VOICE_LABELS = ("neutral", "neutral", "joy", "sadness", "anger", "fear", "disgust", "surprise")
@@ -98,7 +98,7 @@ def pictured_faces(path: Path, part: tuple[float, float], cache: Path) -> Bank:
     """
     import hashlib
 
-    from cmath_stream.data import FeatureCache
+    from cmath_stream.training.data import FeatureCache
     from workers.face_encoder import LABELS, encode, load, shipped
     from workers.training.ferplus import read_votes
 

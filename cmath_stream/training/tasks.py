@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cmath_stream.checkpoint import Checkpoint, load, shipped
-from cmath_stream.evaluate import Answers, answer, calibration_interval, metrics
+from cmath_stream.training.evaluate import Answers, answer, calibration_interval, metrics
 from realtime.errors import SettingsError
 from workers.training.judged import Judged
 
@@ -110,7 +110,7 @@ def _answered(checkpoint: Checkpoint, answers: Answers, protocol: str) -> Judged
 
 
 def _erc_text(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
-    from cmath_stream.words import judge_words  # the sentence encoder costs seconds to import
+    from cmath_stream.training.words import judge_words  # the sentence encoder costs seconds to import
 
     checkpoint = named(asked.checkpoint, default)
     answers = judge_words(checkpoint, asked.paths[0], asked.cache)
@@ -119,8 +119,8 @@ def _erc_text(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
 
 
 def _features(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
-    from cmath_stream.embedding import Words
-    from cmath_stream.feature_training import WordEncoder, answer_features, read_as_trained
+    from cmath_stream.training.embedding import Words
+    from cmath_stream.training.feature_training import WordEncoder, answer_features, read_as_trained
 
     if asked.checkpoint is None and asked.text == "provided":
         default = f"{default}-provided"
@@ -135,8 +135,8 @@ def _features(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
 
 def _voice(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
     """An actor's clips as a session, as the live line hears a participant; each clip by itself beside it."""
-    from cmath_stream.banks import centred
     from cmath_stream.running import apart
+    from cmath_stream.training.banks import centred
     from workers.training.voice import judge_voice
 
     plain = judge_voice(asked.paths[0], Path(asked.checkpoint) if asked.checkpoint else None)
@@ -159,8 +159,8 @@ def _face(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
 
 
 def _voice_face(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
-    from cmath_stream import acted
-    from cmath_stream.banks import centred
+    from cmath_stream.training import acted
+    from cmath_stream.training.banks import centred
     from workers.training.voice import judge_voice
 
     checkpoint = named(asked.checkpoint, default)
@@ -175,7 +175,7 @@ def _voice_face(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
 
 
 def _live(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
-    from cmath_stream.live import judge_live
+    from cmath_stream.training.live import judge_live
 
     checkpoint = named(asked.checkpoint, default)
     spec = asked.paths[0]

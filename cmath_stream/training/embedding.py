@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cmath_stream.checkpoint import ModalitySpec
-from cmath_stream.data import FeatureCache, Floats
+from cmath_stream.training.data import FeatureCache, Floats
 from workers.text import DEFAULT_ENCODER, load_embedder
 
 

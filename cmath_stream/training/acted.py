@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cmath_stream.banks import read_out_of_fold
-from cmath_stream.calibration import describe
 from cmath_stream.checkpoint import ModalitySpec, save
-from cmath_stream.data import DataError, Example, Floats
-from cmath_stream.recipe import Recipe
 from cmath_stream.running import beside_running_mean, shuffled
-from cmath_stream.train import fit
+from cmath_stream.training.banks import read_out_of_fold
+from cmath_stream.training.calibration import describe
+from cmath_stream.training.data import DataError, Example, Floats
+from cmath_stream.training.recipe import Recipe
+from cmath_stream.training.train import fit
 from workers.voice_encoder import EMOTIONS
 
 

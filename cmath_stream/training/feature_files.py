@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmath_stream.data import MELD7, DataError, Floats
-from cmath_stream.safe_pickle import LARGEST_BYTES, read_pickle
+from cmath_stream.training.data import MELD7, DataError, Floats
+from cmath_stream.training.safe_pickle import LARGEST_BYTES, read_pickle
 
 IEMOCAP6 = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 MODALITIES = ("text", "audio", "visual")

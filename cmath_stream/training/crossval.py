@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from cmath_stream.data import UNLABELLED, Example
-from cmath_stream.evaluate import Labels, Probabilities, metrics, softmax
-from cmath_stream.learning import one_cycle
-from cmath_stream.train import class_weights
+from cmath_stream.training.data import UNLABELLED, Example
+from cmath_stream.training.evaluate import Labels, Probabilities, metrics, softmax
+from cmath_stream.training.learning import one_cycle
+from cmath_stream.training.train import class_weights
 
 Metric = Literal["accuracy", "weighted_f1"]
 

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cmath_stream.data import MELD7, UNLABELLED, Batch, Example, collate
-from cmath_stream.evaluate import Metrics, answer, metrics, patterns, softmax
-from cmath_stream.learning import Rng, learn, put
-from cmath_stream.losses import Losses, losses
 from cmath_stream.model import CMATH
-from cmath_stream.recipe import Recipe, model_config
+from cmath_stream.training.data import MELD7, UNLABELLED, Batch, Example, collate
+from cmath_stream.training.evaluate import Metrics, answer, metrics, patterns, softmax
+from cmath_stream.training.learning import Rng, learn, put
+from cmath_stream.training.losses import Losses, losses
+from cmath_stream.training.recipe import Recipe, model_config
 from realtime.errors import SettingsError
 
 Epochs = Callable[[int], list[Example]]  # the training dialogues of an epoch; grafted anew each time

@@ -16,16 +16,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cmath_stream.calibration import describe
 from cmath_stream.checkpoint import Checkpoint, ModalitySpec, save
-from cmath_stream.data import MELD7, Dialogue, Example, collate, read_dialogues, speakers_by_appearance
-from cmath_stream.embedding import Words
-from cmath_stream.evaluate import Answers, answer, metrics, softmax
-from cmath_stream.learning import Rng, learn
-from cmath_stream.losses import losses
 from cmath_stream.model import CMATH
-from cmath_stream.recipe import Recipe, model_config
-from cmath_stream.train import class_weights, stretch
+from cmath_stream.training.calibration import describe
+from cmath_stream.training.data import (
+    MELD7,
+    Dialogue,
+    Example,
+    collate,
+    read_dialogues,
+    speakers_by_appearance,
+)
+from cmath_stream.training.embedding import Words
+from cmath_stream.training.evaluate import Answers, answer, metrics, softmax
+from cmath_stream.training.learning import Rng, learn
+from cmath_stream.training.losses import losses
+from cmath_stream.training.recipe import Recipe, model_config
+from cmath_stream.training.train import class_weights, stretch
 from workers import text_adapter
 from workers.text import DEFAULT_ENCODER, load_encoder
 from workers.training.lora import LearningEncoder, factors

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from cmath_stream.checkpoint import Checkpoint
-from cmath_stream.data import UNLABELLED, Example, collate
 from cmath_stream.model import CMATH
+from cmath_stream.training.data import UNLABELLED, Example, collate
 
 BINS = 15
 

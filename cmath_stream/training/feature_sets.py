@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from cmath_stream.data import UNLABELLED, DataError, Example, Floats, speakers_by_appearance
-from cmath_stream.feature_files import MODALITIES, RawDialogue, RawSet, read_raw
+from cmath_stream.training.data import UNLABELLED, DataError, Example, Floats, speakers_by_appearance
+from cmath_stream.training.feature_files import MODALITIES, RawDialogue, RawSet, read_raw
 
 Text = Literal["provided", "words"]
 Embed = Callable[[list[str]], Floats]  # n texts -> [n, D]

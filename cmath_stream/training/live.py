@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from cmath_stream.banks import Bank, out_of_fold_voices, pictured_faces, recorded_voices
-from cmath_stream.calibration import describe
 from cmath_stream.checkpoint import Checkpoint, ModalitySpec, load, save, shipped
-from cmath_stream.data import MELD7, Dialogue, Example, Floats, read_dialogues
-from cmath_stream.embedding import Words
-from cmath_stream.evaluate import Answers, answer, patterns
-from cmath_stream.graft import Graft, graft
-from cmath_stream.recipe import GraftedData, Recipe
-from cmath_stream.train import fit
+from cmath_stream.training.banks import Bank, out_of_fold_voices, pictured_faces, recorded_voices
+from cmath_stream.training.calibration import describe
+from cmath_stream.training.data import MELD7, Dialogue, Example, Floats, read_dialogues
+from cmath_stream.training.embedding import Words
+from cmath_stream.training.evaluate import Answers, answer, patterns
+from cmath_stream.training.graft import Graft, graft
+from cmath_stream.training.recipe import GraftedData, Recipe
+from cmath_stream.training.train import fit
 from realtime.errors import SettingsError
 from realtime.settings import build
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cmath_stream.banks import Bank
-from cmath_stream.data import MELD7, UNLABELLED, Dialogue, Example, Floats, speakers_by_appearance
 from cmath_stream.running import beside_running_mean
+from cmath_stream.training.banks import Bank
+from cmath_stream.training.data import MELD7, UNLABELLED, Dialogue, Example, Floats, speakers_by_appearance
 
 Rng = np.random.Generator
 

@@ -16,7 +16,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from cmath_stream.recipe import Schedule
+from cmath_stream.training.recipe import Schedule
 from realtime.errors import SettingsError
 
 Rng = np.random.Generator

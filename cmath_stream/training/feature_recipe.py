@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from cmath_stream.feature_files import MODALITIES
-from cmath_stream.feature_sets import Text
-from cmath_stream.losses import LossWeights
-from cmath_stream.recipe import Recipe, Schedule, model_config
+from cmath_stream.training.feature_files import MODALITIES
+from cmath_stream.training.feature_sets import Text
+from cmath_stream.training.losses import LossWeights
+from cmath_stream.training.recipe import Recipe, Schedule, model_config
 from realtime.errors import SettingsError
 from realtime.settings import build
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cmath_stream.recipe import read_kind, read_recipe
-from cmath_stream.tasks import cache_folder
+from cmath_stream.training.recipe import read_kind, read_recipe
+from cmath_stream.training.tasks import cache_folder
 
 
 def run(recipe: Path, data: Path, out: Path, *, resume: bool) -> Path:
@@ -20,23 +20,23 @@ def run(recipe: Path, data: Path, out: Path, *, resume: bool) -> Path:
 
             return Path(train_face(recipe, data, out, resume=resume)["weights"])
         case "words":
-            from cmath_stream.words import train_words
+            from cmath_stream.training.words import train_words
 
             return train_words(read_recipe(recipe), data, out, resume=resume)
         case "acted":
-            from cmath_stream.acted import train_acted
+            from cmath_stream.training.acted import train_acted
 
             return train_acted(read_recipe(recipe), data, out, resume=resume)
         case "features":
-            from cmath_stream.embedding import Words
-            from cmath_stream.feature_recipe import read_feature_recipe
-            from cmath_stream.feature_training import WordEncoder, train_features
+            from cmath_stream.training.embedding import Words
+            from cmath_stream.training.feature_recipe import read_feature_recipe
+            from cmath_stream.training.feature_training import WordEncoder, train_features
 
             features = read_feature_recipe(recipe)
             words = Words(cache_folder()) if features.text == "words" else None
             encoder = None if words is None else WordEncoder(words.spec, words)
             return train_features(features, data, out, encoder, resume=resume)
         case _:
-            from cmath_stream.live import train_live
+            from cmath_stream.training.live import train_live
 
             return train_live(read_recipe(recipe), data, out, cache=cache_folder(), resume=resume)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cmath_stream.data import DataError
+from cmath_stream.training.data import DataError
 
 LARGEST_BYTES = 4 << 30  # the largest community file has about a quarter of it
 _KINDS = "biufUS"  # booleans, numbers and text: neither objects, nor structures, nor raw memory
