@@ -56,7 +56,7 @@ def test_it_learns_a_batch_by_heart(tmp_path: Path) -> None:
 def test_a_resumed_run_repeats_the_uninterrupted_one(tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(QUICK, votes(), votes(), whole, progress=False)
-    early = train(QUICK, votes(), votes(), cut, until=3, progress=False)
+    early = train(replace(QUICK, until=3), votes(), votes(), cut, progress=False)
     assert early.training["epochs_done"] == 3
     train(QUICK, votes(), votes(), cut, progress=False)
     assert (cut / "face.safetensors").read_bytes() == (whole / "face.safetensors").read_bytes()
@@ -64,14 +64,10 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(tmp_path: Path) -> None:
         train(Recipe(), votes(), votes(), cut, progress=False)
 
 
-def test_a_fold_trains_on_the_other_half(tmp_path: Path) -> None:
-    told = train(replace(QUICK, epochs=1, fold=1), votes(), votes(), tmp_path, progress=False)
-    assert told.training["pictures"] == 16
-
-
 def test_a_run_that_begins_anew_forgets_the_last_one(tmp_path: Path) -> None:
-    train(QUICK, votes(), votes(), tmp_path, until=1, progress=False)
-    again = train(QUICK, votes(), votes(), tmp_path, until=1, resume=False, progress=False)
+    short = replace(QUICK, until=1)
+    train(short, votes(), votes(), tmp_path, progress=False)
+    again = train(short, votes(), votes(), tmp_path, resume=False, progress=False)
     assert again.training["epochs_done"] == 1
-    other = replace(QUICK, seed=7)
-    assert train(other, votes(), votes(), tmp_path, until=1, resume=False, progress=False).name == "quick"
+    other = replace(short, seed=7)
+    assert train(other, votes(), votes(), tmp_path, resume=False, progress=False).name == "quick"

@@ -9,7 +9,7 @@ import pytest
 
 from realtime.errors import SettingsError
 from tests.faces import faces
-from workers.training.ferplus import Votes, figures, fold_of, read_votes
+from workers.training.ferplus import Votes, figures, read_votes
 
 
 def test_what_counts_and_what_it_is_called() -> None:
@@ -49,8 +49,3 @@ def test_a_file_that_holds_no_votes_is_refused(tmp_path: Path) -> None:
     for name in ("b.npz", "none.npz"):
         with pytest.raises(SettingsError, match=name):
             read_votes(tmp_path / name)
-
-
-def test_folds_halve_the_pictures_and_are_always_the_same() -> None:
-    assert np.bincount(fold_of(101)).tolist() == [51, 50]
-    np.testing.assert_array_equal(fold_of(101), fold_of(101))

@@ -38,12 +38,13 @@ def _one_thread() -> None:
 
 def test_pictures_in_weights_and_figures_out(tmp_path: Path) -> None:
     recipe, folder = tmp_path / "recipe.toml", tmp_path / "ferplus"
-    recipe.write_text(RECIPE)
+    recipe.write_text("until = 1\n" + RECIPE)
     folder.mkdir()
     for name in ("train.npz", "valid.npz"):
         np.savez(folder / name, image=votes().image, votes=votes().votes)
-    told = train_face(recipe, tmp_path, tmp_path / "out", until=1, progress=False)
+    told = train_face(recipe, tmp_path, tmp_path / "out", progress=False)
     assert load(Path(told["weights"]))[1].training["epochs_done"] == 1
+    recipe.write_text(RECIPE)
     told = train_face(recipe, folder, tmp_path / "out", progress=False)  # the folder itself will do, too
     model, meta = load(Path(told["weights"]))
     assert (meta.name, meta.training["epochs_done"], model.config.dim) == ("quick", 2, 5)
@@ -88,7 +89,7 @@ def test_the_recipe_of_the_shipped_encoder(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("epoch = 3")
     with pytest.raises(SettingsError, match="unknown setting epoch"):
         read_recipe(Recipe, tmp_path / "bad.toml", "face")
-    for text in ("crops_px = [33]\ngrows_at = []", "crops_px = [32, 44]\ngrows_at = []", "fold = 2"):
+    for text in ("crops_px = [33]\ngrows_at = []", "crops_px = [32, 44]\ngrows_at = []", "until = 50"):
         (tmp_path / "bad.toml").write_text(text)
         with pytest.raises(SettingsError):
             read_recipe(Recipe, tmp_path / "bad.toml", "face")

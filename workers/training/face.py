@@ -23,22 +23,20 @@ def train_face(
     data: Path,
     out: Path,
     *,
-    until: int | None = None,
     threads: int = 1,
     resume: bool = True,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Train on train.npz, choose the epoch on valid.npz; writes `out`/face.safetensors and its JSON.
 
-    `data` is the folder of these two files, or the one in which their folder `ferplus` lies. `until` stops
-    after that epoch, in the middle of the schedule; a later call with `resume` goes on from there.
+    `data` is the folder of these two files, or the one in which their folder `ferplus` lies.
     Returns {"weights": path, "validation": figures}. Raises SettingsError.
     """
     torch.set_num_threads(threads)
     recipe = read_recipe(Recipe, recipe_path, KIND)
     folder = data / "ferplus" if (data / "ferplus").is_dir() else data
     training, validation = read_votes(folder / "train.npz"), read_votes(folder / "valid.npz")
-    meta = train(recipe, training, validation, out, until=until, resume=resume, progress=progress)
+    meta = train(recipe, training, validation, out, resume=resume, progress=progress)
     return {"weights": str(out / "face.safetensors"), "validation": meta.training["validation"]}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from realtime.errors import SettingsError
 from workers.face_encoder import FaceEncoder, FaceMeta, FaceNetConfig, save
 from workers.training.face_augment import Augmentation, augment
-from workers.training.ferplus import Floats, Grey, Votes, figures, fold_of, report
+from workers.training.ferplus import Floats, Grey, Votes, figures, report
 from workers.training.progress import bar as progress_bar
 
 LICENCE = (
@@ -52,15 +52,15 @@ class Recipe:
     weight_decay: float = 5e-4
     ema: float = 0.998  # decay a step of the averaged weights that are judged and kept
     half: bool = False  # convolutions in bfloat16: slower where the processor has none
-    fold: int | None = None  # train on the pictures of the other half only (0 or 1): out-of-fold embeddings
+    until: int | None = None  # epoch after which training ends, the schedule being made for all of them
     network: FaceNetConfig = FaceNetConfig()
     augmentation: Augmentation = Augmentation()
 
     def __post_init__(self) -> None:
         if len(self.grows_at) + 1 != len(self.crops_px) or any(side % 2 for side in self.crops_px):
             raise ValueError("crops_px needs even sides, and grows_at one entry less")
-        if self.fold not in (None, 0, 1):
-            raise ValueError("fold must be 0 or 1")
+        if self.until is not None and not 0 < self.until <= self.epochs:
+            raise ValueError("until is one of the epochs")
 
 
 def one_cycle(done: float, warm_up: float) -> float:
@@ -93,6 +93,7 @@ class _Run:
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self._path = recipe, folder / "face.state.pt"
+        self._mark = repr(replace(recipe, until=None))  # a run that ended early is the same run
         self.model = _fresh(recipe)
         decayed = [each for each in self.model.parameters() if each.ndim > 1]
         free = [each for each in self.model.parameters() if each.ndim <= 1]
@@ -134,7 +135,7 @@ class _Run:
         partial = self._path.with_suffix(".partial")
         torch.save(
             {
-                "recipe": repr(self.recipe),
+                "recipe": self._mark,
                 "model": self.model.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "average": self.average,
@@ -151,7 +152,7 @@ class _Run:
         if not self._path.exists():
             return
         state = torch.load(self._path, weights_only=True)
-        if state["recipe"] != repr(self.recipe):
+        if state["recipe"] != self._mark:
             raise SettingsError(f"{self._path}: left by another recipe; choose another folder")
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -165,27 +166,23 @@ def train(
     validation: Votes,
     folder: Path,
     *,
-    until: int | None = None,
     resume: bool = True,
     progress: bool = True,
 ) -> FaceMeta:
     """Train; writes `folder`/face.safetensors.
 
     `resume` goes on where an interrupted run of this recipe in `folder` stopped; otherwise it is overwritten.
-    `until` stops after that epoch, in the middle of the schedule; a later call goes on from there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     run = _Run(recipe, folder)
     if resume:
         run.restore()
     kept = training.usable()
-    if recipe.fold is not None:
-        kept &= fold_of(len(kept)) != recipe.fold
     image, target = torch.from_numpy(training.image[kept, None]), torch.from_numpy(training.target()[kept])
     bar = progress_bar(TextColumn("{task.fields[note]}"), show=progress)
     with bar:
         task = bar.add_task(recipe.name, total=recipe.epochs, completed=len(run.history), note="")
-        for epoch in range(len(run.history), min(until or recipe.epochs, recipe.epochs)):
+        for epoch in range(len(run.history), recipe.until or recipe.epochs):
             began_s = time.monotonic()
             loss = _epoch(run, epoch, image, target)
             score = run.judge(validation)

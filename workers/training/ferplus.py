@@ -65,11 +65,6 @@ def read_votes(path: Path) -> Votes:
     return Votes(image, np.where(votes <= 1, 0, votes).astype(np.float32))
 
 
-def fold_of(count: int) -> NDArray[np.int64]:
-    """[n] 0 or 1: the half a training picture belongs to; the same on every machine."""
-    return np.random.default_rng(20_161).permutation(count) % 2
-
-
 def figures(posterior: Floats, data: Votes, protocol: str) -> dict[str, Any]:
     """Accuracy, recall and F1 a class, macro and weighted F1, calibration error (15 bins) and n."""
     judged = data.judged(protocol)
