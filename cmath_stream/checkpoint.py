@@ -112,7 +112,7 @@ class Checkpoint:
         """
         compressors = zip(self.meta.modalities, self.model.compressors, strict=True)
         return {
-            spec.modality: compressor.mean[: spec.dim].numpy()  # type: ignore[index, union-attr]
+            spec.modality: compressor.mean[: spec.dim].numpy()  # type: ignore[index]
             for spec, compressor in compressors
             if spec.running
         }

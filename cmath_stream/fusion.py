@@ -19,6 +19,7 @@ from cmath_stream.window import Row, Window
 from realtime.messages import (
     Features,
     InboxMessage,
+    Modality,
     ParticipantJoined,
     ParticipantLeft,
     SessionClosed,
@@ -139,7 +140,7 @@ class SessionFusion:
         )
         return [events.utterance_dropped(dropped)]
 
-    def _input(self, modality: str, assembled: Assembled) -> Vector:
+    def _input(self, modality: Modality, assembled: Assembled) -> Vector:
         """What the model takes: the features, and their distance from the person's running mean if asked."""
         features, utterance = assembled.answers[modality], assembled.utterance
         assert isinstance(features, Features)

@@ -53,7 +53,7 @@ class RunningMean:
         return both
 
     def _usual(self) -> Vector:
-        usual: Vector = (self._sum + PRIOR_COUNT * self._everybody) / (self._count + PRIOR_COUNT)
+        usual = (self._sum + PRIOR_COUNT * self._everybody) / (self._count + PRIOR_COUNT)
         return usual.astype(np.float32)
 
 
@@ -68,7 +68,7 @@ def beside_running_mean(rows: Vector, everybody: Vector) -> Vector:
     before = np.cumsum(rows, axis=0) - rows
     count = np.arange(len(rows), dtype=np.float32)[:, None]
     usual = (before + PRIOR_COUNT * everybody) / (count + PRIOR_COUNT)
-    both: Vector = np.concatenate([rows, rows - usual], axis=1).astype(np.float32)
+    both: Vector = np.concatenate([rows, (rows - usual).astype(np.float32)], axis=1)
     return both
 
 

@@ -24,13 +24,14 @@ from cmath_stream.training.crossval import concat_mlp, majority
 from cmath_stream.training.data import Example
 from cmath_stream.training.evaluate import answer, fit_temperature, softmax
 from cmath_stream.training.recipe import Recipe, read_recipe
-from cmath_stream.training.train import fit
+from cmath_stream.training.train import Epochs, fit
 from workers.voice_encoder import EMOTIONS
 
 FOLDS = 5
 NAMES = ("audio", "visual")
 FULL = "CMATH, voice + face"
-ABLATIONS: dict[str, Mapping[str, Mapping[str, Any]]] = {
+Changes = Mapping[str, Mapping[str, Any]]
+ABLATIONS: dict[str, Changes] = {
     "full model": {},
     "no reconstruction loss": {"loss": {"reconstruction": 0.0}},
     "symmetric attention, one stack": {"model": {"attention": "symmetric"}},
@@ -103,7 +104,7 @@ def cross_validated(
                     judged_by=("+".join(names),),
                 )
                 model = fit(
-                    seeded, dims, lambda epoch, rows=learning: rows, choosing, None,
+                    seeded, dims, _always(learning), choosing, None,
                     classes=len(EMOTIONS), progress=False,
                 ).model  # fmt: skip
                 chose = answer(model, choosing)
@@ -116,12 +117,16 @@ def cross_validated(
     )
 
 
+def _always(examples: list[Example]) -> Epochs:
+    return lambda epoch: examples
+
+
 def _only(example: Example, keep: Sequence[int]) -> Example:
     features = tuple(example.features[m] for m in keep)
     return replace(example, features=features, presence=example.presence[:, list(keep)])
 
 
-def changed(recipe: Recipe, changes: Mapping[str, Mapping[str, Any]]) -> Recipe:
+def changed(recipe: Recipe, changes: Changes) -> Recipe:
     """A recipe with keys of its tables changed."""
     return replace(
         recipe,
@@ -136,9 +141,10 @@ def main() -> None:
     torch.set_num_threads(1)
     recipe = read_recipe(Path("configs/train-acted.toml"))
     folds = parts(given.work, given.data / recipe.acted.units)
-    run = lambda changes={}, keep=(0, 1), kind="cmath": cross_validated(  # noqa: E731
-        changed(recipe, changes), folds, given.seeds, keep, kind
-    )
+
+    def run(changes: Changes | None = None, keep: Sequence[int] = (0, 1), kind: str = "cmath") -> Answered:
+        return cross_validated(changed(recipe, changes or {}), folds, given.seeds, keep, kind)
+
     main_rows = {
         "majority class": run(kind="majority"),
         "concat-MLP, voice + face": run(kind="concat-MLP"),

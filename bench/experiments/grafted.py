@@ -83,15 +83,16 @@ def main() -> None:
     learning = open_set(live.train, given.data, given.work, words, cache).draw(1_000, usual)
 
     main_rows = {"majority class": _repeat(majority(learning, judged, 7), judged, given.seeds)}
-    for pattern, keep in (("text", (0,)), ("text+audio+visual", (0, 1, 2))):
+    for pattern in ("text", "text+audio+visual"):
+        keep = patterns(NAMES)[pattern]
         parts = [only(examples, keep) for examples in (learning, judged)]
         said = np.stack([concat_mlp(parts[0], parts[1], parts[1], 7, seed) for seed in range(given.seeds)])
         main_rows[f"concat-MLP, {_name(pattern)}"] = _repeat(said, parts[1], given.seeds)
-    by_pattern = {}
+    by_pattern: dict[str, Answered] = {}
     for pattern, keep in patterns(NAMES).items():
         by_pattern[pattern] = main_rows[f"CMATH, {_name(pattern)}"] = ask(checkpoints, judged, keep)
     rows = [row("main", name, found) for name, found in main_rows.items()]
-    whole = only_rows(judged, [example.presence.all(axis=1) for example in judged])
+    whole = only_rows(judged, [np.asarray(example.presence.all(axis=1)) for example in judged])
     together = {_name(pattern): ask(checkpoints, whole, keep) for pattern, keep in patterns(NAMES).items()}
     note = "the same utterances for all: those of which words, voice and face are there"
     rows += [row("modalities", f"CMATH, {name}", found, note) for name, found in together.items()]
@@ -104,7 +105,9 @@ def main() -> None:
         found = ask(checkpoints, validation.draw(live.validation.seed, usual, odd))
         rows.append(row("conflict", f"{SAID[odd]} contradicts the two others", found,
                         "accuracy = how often the answer is what the two show"))  # fmt: skip
-    better = {"words + voice + face": ("words + voice", "words + face", "voice + face")}
+    better: dict[str, tuple[str, ...]] = {
+        "words + voice + face": ("words + voice", "words + face", "voice + face")
+    }
     better |= {pair: tuple(pair.split(" + ")) for pair in better["words + voice + face"]}
     contrasts = [
         contrast(together, more, less, "weighted_f1", "dialogue")

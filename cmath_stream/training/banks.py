@@ -71,7 +71,8 @@ def read_out_of_fold(path: Path) -> OutOfFold:
 def centred(posterior: NDArray[np.floating[Any]]) -> Floats:
     """[n, 8] posteriors of the voice encoder -> what it gives a fusion: `workers.voice_encoder.features`."""
     log = np.log(np.maximum(posterior, 1e-9))
-    return (log - log.mean(axis=-1, keepdims=True)).astype(np.float32)
+    rows: Floats = (log - log.mean(axis=-1, keepdims=True)).astype(np.float32)
+    return rows
 
 
 def out_of_fold_voices(path: Path) -> Bank:
@@ -83,7 +84,7 @@ def out_of_fold_voices(path: Path) -> Bank:
 
 def recorded_voices(folder: Path) -> Bank:
     """Recordings named as RAVDESS names them, heard by the shipped encoder. Raises DataError, MediaError."""
-    from workers.training.judged import judge_voice
+    from workers.training.voice import judge_voice
 
     heard = judge_voice(folder, None)
     label = np.array([MELD7.index(VOICE_LABELS[each]) for each in heard.label], dtype=np.int64)
