@@ -105,10 +105,9 @@ def main() -> None:
         found = ask(checkpoints, validation.draw(live.validation.seed, usual, odd))
         rows.append(row("conflict", f"{SAID[odd]} contradicts the two others", found,
                         "accuracy = how often the answer is what the two show"))  # fmt: skip
-    better: dict[str, tuple[str, ...]] = {
-        "words + voice + face": ("words + voice", "words + face", "voice + face")
-    }
-    better |= {pair: tuple(pair.split(" + ")) for pair in better["words + voice + face"]}
+    pairs = ("words + voice", "words + face", "voice + face")
+    better: dict[str, tuple[str, ...]] = {"words + voice + face": pairs}
+    better |= {pair: tuple(pair.split(" + ")) for pair in pairs}
     contrasts = [
         contrast(together, more, less, "weighted_f1", "dialogue")
         for more, fewer in better.items()
