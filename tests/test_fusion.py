@@ -14,6 +14,8 @@ from cmath_stream.engine import Engine
 from cmath_stream.events import Event
 from cmath_stream.fusion import Outcome, Pending, SessionFusion
 from cmath_stream.prediction import EngineConfig
+from cmath_stream.running import beside_running_mean
+from cmath_stream.window import Row
 from realtime.messages import (
     Answer,
     Features,
@@ -44,6 +46,7 @@ class Session:
         self.engine = engine
         self.fusion = SessionFusion("s", AssemblerConfig(deadline_s=1.5, final_s=4.0), engine)
         self.events: list[Event] = []
+        self.windows: list[tuple[Row, ...]] = []
         self.take(
             self.fusion.push(SessionStarted("s", "room", 1_790_000_000_000, "research", "arrival"), 0.0)
         )
@@ -51,6 +54,7 @@ class Session:
     def take(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
             if isinstance(outcome, Pending):
+                self.windows.append(outcome.window)
                 prediction = self.engine.step([outcome.window])[0]
                 outcome = self.fusion.finish(outcome, prediction, LATENCY)
             self.events.append({"schema": outcome["schema"], "seq": len(self.events) + 1, **outcome})
@@ -157,3 +161,19 @@ def test_a_window_never_counts_its_halo(engine: Engine) -> None:
         uid = f"{pid}.{n}"
         session.utterance(n, [text(uid), audio(uid), no(uid, "visual", "no_video")], pid)
     assert [e["context"]["window"] for e in session.of("emotion.utterance")] == [1, 2, 3] + [4] * 9
+
+
+def test_a_voice_is_set_beside_the_running_mean_of_its_own_speaker(tmp_path: Path) -> None:
+    engine = Engine(tiny(tmp_path, running=True), EngineConfig())
+    rng = np.random.default_rng(0)
+    spoken = {pid: rng.normal(size=(3, 5)).astype(np.float32) for pid in ("anna", "ben")}
+    session, rows = Session(engine), {}
+    for n in range(3):
+        for pid, vectors in spoken.items():
+            uid = f"{pid}.{n}"
+            heard = Features("s", uid, "audio", "voice/1", vectors[n], 0.8, 3)
+            session.utterance(n, [text(uid), heard, no(uid, "visual", "no_video")], pid)
+            rows[uid] = session.windows[-1][-1].vectors["audio"]
+    for pid, vectors in spoken.items():
+        expected = beside_running_mean(vectors, engine.everybody["audio"])
+        np.testing.assert_allclose([rows[f"{pid}.{n}"] for n in range(3)], expected, rtol=1e-5, atol=1e-6)
