@@ -66,7 +66,7 @@ class Task(StrEnum):
 _EVAL_HELP = "\n\n".join(
     f"{task}: {what}"
     for task, what in (
-        ("erc-text", "dialogue JSONL, words alone. Default: words"),
+        ("erc-text", "dialogue JSONL, words alone. Default: live-small"),
         ("erc-features", "feature npz, or IEMOCAP/MELD pickle (name its checkpoint). Default: mosi"),
         ("voice", "folder of RAVDESS-named audio. Default: the voice encoder"),
         ("face", "npz of FER+ pictures and votes. Default: the face encoder"),

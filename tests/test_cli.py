@@ -150,7 +150,7 @@ def test_eval_prints_its_figures_as_the_last_line(tmp_path: Path) -> None:
     result = run("eval", "erc-text", str(path), environ={"XDG_CACHE_HOME": str(tmp_path)})
     assert result.returncode == 0, result.stderr
     figures = json.loads(result.stdout.splitlines()[-1])
-    assert figures["n"] == 3 and figures["checkpoint"].startswith("words") and 0 <= figures["ece"] <= 1
+    assert figures["n"] == 3 and figures["checkpoint"].startswith("live-small") and 0 <= figures["ece"] <= 1
     path.write_text("{}")
     assert "talk.jsonl" in one_line(
         run("eval", "erc-text", str(path), environ={"XDG_CACHE_HOME": str(tmp_path)})

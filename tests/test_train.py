@@ -156,7 +156,7 @@ def test_every_recipe_says_its_kind(path: Path) -> None:
 def test_the_shipped_recipes_read_and_stream(name: str) -> None:
     recipe = read_recipe(CONFIGS / f"train-{name}.toml")
     config = model_config(recipe, DIMS)
-    assert config.causal and config.window == 16
+    assert config.causal and config.window is not None  # bounded: it can run live
     assert recipe.licence and recipe.data_sources
 
 

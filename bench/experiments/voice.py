@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.experiments.common import Answered, arguments, contrast, main_file, row
 from cmath_stream.running import apart
+from cmath_stream.training.acted import take
 from cmath_stream.training.banks import OutOfFold, read_out_of_fold
 from cmath_stream.training.crossval import concat_mlp, majority
 from cmath_stream.training.data import Example, Floats
@@ -38,8 +39,8 @@ def in_session(found: OutOfFold, version: int) -> Answered:
 def baselines(found: OutOfFold, units: Path, seeds: int) -> dict[str, Answered]:
     """Majority, and a network on the set's own sound statistics, on the same folds."""
     with np.load(units) as file:
-        place = {str(key): at for at, key in enumerate(file["key"])}
-        statistics: Floats = file["audio"][[place[key] for key in found.key]].astype(np.float32)
+        place = {take(str(key)): at for at, key in enumerate(file["key"])}
+        statistics: Floats = file["audio"][[place[take(key)] for key in found.key]].astype(np.float32)
     fold = (found.actor - 1) // 2 % FOLDS
     said = {
         "majority class": np.zeros((seeds, len(fold), 8)),

@@ -56,16 +56,21 @@ def joined(
     """
     try:
         with np.load(units, allow_pickle=False) as file:
-            place = {str(key): at for at, key in enumerate(file["key"])}
+            place = {take(str(key)): at for at, key in enumerate(file["key"])}
             visual = file["visual"].astype(np.float32)
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{units}: no action units by key: {error}") from error
-    both = np.array([at for at, key in enumerate(keys) if key in place], dtype=np.int64)
+    both = np.array([at for at, key in enumerate(keys) if take(key) in place], dtype=np.int64)
     if not len(both):
         raise DataError(f"{units}: no clip of the audio folder is in it")
     names = tuple(keys[at] for at in both)
-    face = visual[[place[name] for name in names]]
+    face = visual[[place[take(name)] for name in names]]
     return Acted(names, voice[both], face, emotion[both], actor[both])
+
+
+def take(key: str) -> str:
+    """What was recorded, by the name of a file: its first field only says whether this is sound or film."""
+    return key.partition("-")[2]
 
 
 def sessions(acted: Acted, everybody: Mapping[str, Floats]) -> list[Example]:

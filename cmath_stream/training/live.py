@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 from cmath_stream.checkpoint import Checkpoint, ModalitySpec, load, save, shipped
@@ -86,18 +85,13 @@ def train_live(
     usual = train.voices.vectors.mean(axis=(0, 1))
     judged = validation.draw(recipe.live.validation.seed, usual)
     specs = (words.spec, *voice_and_face())
-    noise = recipe.live.words_noise / words.spec.dim**0.5
 
-    def epoch(number: int) -> list[Example]:
-        seed = recipe.schedule.seed * _SEEDS_A_RUN + number
-        rng = np.random.default_rng((seed, 1))
-        return [_unsure(example, noise, rng) for example in train.draw(seed, usual)]
-
+    first = recipe.schedule.seed * _SEEDS_A_RUN
     begin = recipe.live.begin_with
     fitted = fit(
         recipe,
         [(spec.modality, spec.inputs) for spec in specs],
-        epoch,
+        lambda epoch: train.draw(first + epoch, usual),
         judged,
         out_dir,
         initial=_begin(load(shipped(begin)), words.spec) if begin else None,
@@ -158,16 +152,6 @@ def voice_and_face() -> tuple[ModalitySpec, ModalitySpec]:
         ModalitySpec("audio", voice.name, voice.version, voice_encoder.FEATURES, running=True),
         ModalitySpec("visual", face.name, face.version, face.config.dim + len(face.labels)),
     )
-
-
-def _unsure(example: Example, noise: float, rng: np.random.Generator) -> Example:
-    """The example with words as uncertain as they are to an encoder that has not learned them by heart."""
-    if noise == 0.0:
-        return example
-    words = example.features[0]
-    words = words + noise * rng.standard_normal(words.shape, dtype=np.float32)
-    words /= np.linalg.norm(words, axis=1, keepdims=True)
-    return replace(example, features=(words, *example.features[1:]))
 
 
 def _begin(words: Checkpoint, spec: ModalitySpec) -> dict[str, Tensor]:

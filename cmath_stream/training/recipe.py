@@ -62,7 +62,6 @@ class LiveData:
     encoder: str = "all-MiniLM-L6-v2"  # of the words; any sentence-transformers model, by name or folder
     adapter: str = "auto"  # of the encoder: a path, "none", or the shipped one for its own encoder
     begin_with: str = ""  # shipped checkpoint over words whose weights are the start; empty = at random
-    words_noise: float = 0.0  # deviation of noise on the words, which their encoder has learned by heart
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +96,7 @@ class Recipe:
     model: Mapping[str, Any] = field(default_factory=dict)  # CMATHConfig without dims and classes
     loss: LossWeights = LossWeights()
     schedule: Schedule = Schedule()
+    settle: Schedule = Schedule()  # kind "words": of CMATH alone, once the encoder stays as it is
     words: WordsData = WordsData()
     live: LiveData = LiveData()
     acted: ActedData = ActedData()

@@ -202,7 +202,7 @@ def _live(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
 
 
 TASKS = {
-    "erc-text": Task("a dialogue JSONL: words alone", "words", 1, _erc_text),
+    "erc-text": Task("a dialogue JSONL: words alone", "live-small", 1, _erc_text),
     "erc-features": Task("an npz or a community pickle: features as they are given", "mosi", 1, _features),
     "voice": Task("a folder of RAVDESS-named audio: the voice encoder", "voice-cnn", 1, _voice),
     "face": Task("an npz of FER+ pictures and votes: the face encoder", "face-cnn", 1, _face),

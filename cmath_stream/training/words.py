@@ -2,7 +2,8 @@
 
 The encoder sees single utterances, so an utterance is embedded once and for ever; what was said before it
 reaches it through CMATH's attention over the window. Trained together, the embedding keeps what the window
-needs. The adapter then serves every checkpoint, and the CMATH over words is where the live one begins.
+needs. Then the encoder stays as it is and a CMATH is fitted anew, quickly, with its own schedule. The adapter
+serves every checkpoint, and the CMATH over words is where the live one begins.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from cmath_stream.training.evaluate import Answers, answer, metrics, softmax
 from cmath_stream.training.learning import Rng, learn
 from cmath_stream.training.losses import losses
 from cmath_stream.training.recipe import Recipe, model_config
-from cmath_stream.training.train import class_weights, stretch
+from cmath_stream.training.train import class_weights, fit, stretch
 from workers import text_adapter
 from workers.text import DEFAULT_ENCODER, load_encoder
 from workers.training.lora import LearningEncoder, factors
@@ -57,7 +58,7 @@ def train_words(
     )
     dim = int(encoder.get_embedding_dimension())
     learner = WordsLearner(recipe, learning, dim, written, judged)
-    learned = learn(
+    learn(
         learner,
         recipe.schedule,
         out_dir / f"{recipe.name}.state.pt",
@@ -66,17 +67,24 @@ def train_words(
         resume=resume,
         progress=progress,
     )
-    spec = ModalitySpec("text", ADAPTED, recipe.version, dim)
-    examples = learner.embedded(judged)
+    examples, learned_from = learner.embedded(judged), learner.embedded(written)
+    fitted = fit(
+        replace(recipe, schedule=recipe.settle),
+        (("text", dim),),
+        lambda epoch: learned_from,
+        examples,
+        None,
+        progress=progress,
+    )
     found = describe(
         recipe,
-        learner.model,
-        (spec,),
+        fitted.model,
+        (ModalitySpec("text", ADAPTED, recipe.version, dim),),
         examples,
         label_set="meld7",
         labels=MELD7,
         judged_on=corpora.validation,
-        best_epoch=learned.best_epoch,
+        best_epoch=fitted.best_epoch,
     )
     adapter = text_adapter.AdapterMeta(
         name=ADAPTED,
@@ -90,7 +98,7 @@ def train_words(
     )
     text_adapter.save(out_dir / "text", factors(learning.learned()), adapter)
     path = out_dir / f"{recipe.name}.safetensors"
-    save(path, learner.model, found)
+    save(path, fitted.model, found)
     return path
 
 
