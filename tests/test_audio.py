@@ -45,26 +45,25 @@ def extractor(weights: Path) -> VoiceExtractor:
 def test_speech_has_features(extractor: VoiceExtractor) -> None:
     (answer,) = extractor.extract([segment(hum(1.0))])
     assert isinstance(answer, Features)
-    assert extractor.spec == FeatureSpec("voice-small", "2", 9)
+    assert extractor.spec == FeatureSpec("voice-small", "2", 8)
     assert answer.extractor == extractor.spec.id
     assert (answer.modality, answer.text, answer.faces) == ("audio", None, None)
-    assert answer.vector.shape == (9,)
+    assert answer.vector.shape == (8,)
     assert answer.vector.dtype == np.float32
     assert np.isfinite(answer.vector).all()
     assert 0.0 < answer.quality <= 1.0
 
 
 def test_features_are_what_the_encoder_says(extractor: VoiceExtractor, weights: Path) -> None:
-    """Odds of the posterior and the intensity, which a reader can take back to probabilities."""
+    """Odds of the posterior, which a reader can take back to probabilities."""
     pcm = hum(1.0)
     (answer,) = extractor.extract([segment(pcm)])
     assert isinstance(answer, Features)
     with torch.inference_mode():
         voice = load(weights)[0](torch.from_numpy(pcm)[None], torch.tensor([len(pcm)]))
-    posterior = np.exp(answer.vector[:8]) / np.exp(answer.vector[:8]).sum()
+    posterior = np.exp(answer.vector) / np.exp(answer.vector).sum()
     np.testing.assert_allclose(posterior, voice.logits[0].softmax(0).numpy(), atol=1e-5)
-    assert answer.vector[:8].sum() == pytest.approx(0.0, abs=1e-4)
-    assert answer.vector[8] == pytest.approx(float(voice.intensity[0]), abs=1e-5)
+    assert answer.vector.sum() == pytest.approx(0.0, abs=1e-4)
 
 
 def test_it_takes_the_threads_it_was_given(extractor: VoiceExtractor) -> None:

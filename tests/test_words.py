@@ -23,7 +23,7 @@ RECIPE = Recipe(
     kind="words",
     model={"width": 16, "heads": 2, "window": 4, "kernel": 1, "convolutions": 1, "fusion": "experts"},
     schedule=Schedule(epochs=2, batch=4, learning_rate=1e-2, crop=0.5),
-    settle=Schedule(epochs=1, batch=4),
+    settle=Schedule(epochs=6, batch=4, learning_rate=1e-2),
     words=WordsData(train=("train.jsonl",), validation="dev.jsonl", rank=2, layers=1),
 )
 
