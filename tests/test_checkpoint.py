@@ -147,7 +147,7 @@ def test_temperature_follows_what_is_present(model: CMATH) -> None:
     assert [META.pattern(row) for row in presence] == ["text+audio", "text", "audio", ""]
 
 
-@pytest.mark.parametrize("name", ["live-small", "words", "ravdess", "mosi"])
+@pytest.mark.parametrize("name", ["live-small", "words", "ravdess", "mosi", "mosi-provided"])
 def test_what_is_shipped_loads_and_has_its_card(name: str) -> None:
     checkpoint = load(shipped(name))
     assert checkpoint.meta.name == name
