@@ -67,7 +67,10 @@ _EVAL_HELP = "\n\n".join(
     f"{task}: {what}"
     for task, what in (
         ("erc-text", "dialogue JSONL, words alone. Default: live-small"),
-        ("erc-features", "feature npz, or IEMOCAP/MELD pickle (name its checkpoint). Default: mosi, mosi-provided"),
+        (
+            "erc-features",
+            "feature npz, or IEMOCAP/MELD pickle (name its checkpoint). Default: mosi, mosi-provided",
+        ),
         ("voice", "folder of RAVDESS-named audio. Default: the voice encoder"),
         ("face", "npz of FER+ pictures and votes. Default: the face encoder"),
         ("voice-face", "the same folder and an npz of action units. Default: ravdess"),
