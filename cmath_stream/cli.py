@@ -69,7 +69,7 @@ _EVAL_HELP = "\n\n".join(
         ("erc-text", "dialogue JSONL, words alone. Default: live-small"),
         (
             "erc-features",
-            "feature npz, or IEMOCAP/MELD pickle (name its checkpoint). Default: mosi, mosi-provided",
+            "npz, or IEMOCAP/MELD pickle (name its checkpoint). Default: mosi, mosi-provided",
         ),
         ("voice", "folder of RAVDESS-named audio. Default: the voice encoder"),
         ("face", "npz of FER+ pictures and votes. Default: the face encoder"),
