@@ -190,9 +190,9 @@ def _live(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
         follows[odd] = round(float(np.mean(said == answers.label)), 4)
     whole = max(found.by_pattern, key=len)
     protocol = (
-        "grafted conversations, a robustness check and not accuracy on calls: voices and faces absent or "
+        "grafted conversations, a robustness check and not accuracy on calls: voices and faces absent or in "
+        "disagreement as the set says; all labelled utterances of which something is there"
     )
-    protocol += "in disagreement as the set says; all labelled utterances of which something is there"
     more = {
         "patterns": {
             name: {key: row[key] for key in ("n", "accuracy", "weighted_f1", "macro_f1", "ece", "ece_95")}
