@@ -89,7 +89,7 @@ def main() -> None:
         said = np.stack([concat_mlp(parts[0], parts[1], parts[1], 7, seed) for seed in range(given.seeds)])
         main_rows[f"concat-MLP, {_name(pattern)}"] = _repeat(said, parts[1], given.seeds)
     by_pattern: dict[str, Answered] = {}
-    for pattern, keep in patterns(NAMES).items():
+    for pattern, keep in reversed(patterns(NAMES).items()):
         by_pattern[pattern] = main_rows[f"CMATH, {_name(pattern)}"] = ask(checkpoints, judged, keep)
     rows = [row("main", name, found) for name, found in main_rows.items()]
     whole = only_rows(judged, [np.asarray(example.presence.all(axis=1)) for example in judged])
@@ -126,7 +126,7 @@ def main() -> None:
         metric="weighted_f1",
         rows=rows,
         contrasts=contrasts,
-        shown={pattern: by_pattern[pattern] for pattern in reversed(by_pattern)},
+        shown=by_pattern,
         labels=MELD7,
     )
 

@@ -66,7 +66,7 @@ def main() -> None:
     given = arguments(__doc__)
     found = read_out_of_fold(given.work / "voice-out-of-fold.npz")
     main_rows = baselines(found, given.data / "ravdess" / "face_au_audio.npz", given.seeds)
-    main_rows |= {ALONE: alone(found, 0), SESSION: in_session(found, 0)}
+    main_rows |= {SESSION: in_session(found, 0), ALONE: alone(found, 0)}
     rows = [row("main", name, each) for name, each in main_rows.items()]
     for version, condition in enumerate(CONDITIONS):
         rows.append(row("condition", f"{condition}, each clip by itself", alone(found, version)))
