@@ -19,7 +19,7 @@ from workers.transcribe import Words
 @pytest.fixture(scope="module")
 def deaf() -> TextExtractor:
     """An extractor that only reads."""
-    extractor = TextExtractor(TextConfig(whisper="none", device="cpu"))
+    extractor = TextExtractor(TextConfig(adapter="none", whisper="none", device="cpu"))
     extractor.load()
     extractor.warm_up()
     return extractor

@@ -42,7 +42,7 @@ def vectors(extractor: TextExtractor, texts: list[str]) -> np.ndarray[tuple[int,
 
 
 def test_it_changes_the_embedding_and_says_so(plain: TextExtractor, adapted: TextExtractor) -> None:
-    assert adapted.spec == FeatureSpec("all-MiniLM-L6-v2+emotion", "1", 384)
+    assert adapted.spec == FeatureSpec("all-MiniLM-L6-v2+emotion", "2", 384)
     before, after = vectors(plain, LINES), vectors(adapted, LINES)
     np.testing.assert_allclose(np.linalg.norm(after, axis=1), 1.0, atol=1e-5)
     assert ((before * after).sum(axis=1) < 0.95).all()
