@@ -29,7 +29,6 @@ from workers.voice_encoder import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-needs_shipped = pytest.mark.skipif(not shipped().is_file(), reason="no voice weights are shipped yet")
 
 
 @pytest.fixture(autouse=True)
@@ -122,14 +121,12 @@ def test_gain_changes_nothing(encoder: VoiceEncoder, anna: Tensor, gain: float, 
     assert cosine(alone(encoder, anna), alone(encoder, gain * anna)) > bound
 
 
-@needs_shipped
 def test_silence_around_changes_little(trained: VoiceEncoder, anna: Tensor) -> None:
     speech = anna[:48_000]
     around = torch.cat([torch.zeros(8_000), speech, torch.zeros(8_000)])
     assert cosine(alone(trained, speech), alone(trained, around)) > 0.9
 
 
-@needs_shipped
 @pytest.mark.parametrize("bit_rate", [16_000, 24_000])
 def test_a_call_changes_little(trained: VoiceEncoder, anna: Tensor, bit_rate: int) -> None:
     """Cosine .95 is the stated bound; different clips of one actor lie at .13, the nearest 5 % above .80."""
@@ -195,7 +192,6 @@ def test_the_posterior_is_the_members_mean(encoder: VoiceEncoder, anna: Tensor) 
 # ---- its files -----------------------------------------------------------------------------------
 
 
-@needs_shipped
 def test_what_is_shipped_says_what_it_is() -> None:
     model, meta = load(shipped())
     record = json.loads(shipped().with_suffix(".json").read_text("utf-8"))
