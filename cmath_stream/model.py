@@ -317,8 +317,8 @@ class CMATH(nn.Module):
         seen = self._evidence(presence, mask, speaker)
         _, levels = self._compress(features, seen, mask)
         fine = self._fine([rows[-1] for rows in levels], seen)
-        mean, _, hidden = self._fuse(fine, seen.presence)
-        return self.head(self._coarse(mean, hidden)), self._centre_logits(fine)
+        mean, _, hidden = self.fuse(fine, seen.presence)
+        return self.answer(mean, hidden), self.centre_logits(fine)
 
     def training_pass(
         self, features: PerModality, presence: Tensor, mask: Tensor, speaker: Tensor
@@ -329,14 +329,14 @@ class CMATH(nn.Module):
         seen = self._evidence(presence, mask, speaker)
         scored, levels = self._compress(features, seen, mask)
         fine = self._fine([rows[-1] for rows in levels], seen)
-        mean, log_variance, hidden = self._fuse(fine, seen.presence)
+        mean, log_variance, hidden = self.fuse(fine, seen.presence)
         latent = mean
         if self.config.sample and log_variance is not None:
             latent = mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)  # R16
         experts = [expert(rows) for expert, rows in zip(self.experts, fine, strict=True)]
         return TrainingOutput(
-            logits=self.head(self._coarse(latent, hidden)),
-            centre_logits=self._centre_logits(fine),
+            logits=self.answer(latent, hidden),
+            centre_logits=self.centre_logits(fine),
             inputs=scored,
             rebuilt=tuple(up(level) for up, level in zip(self.rebuilders, levels, strict=True)),
             mean=mean,
@@ -377,8 +377,8 @@ class CMATH(nn.Module):
             for place, index in enumerate(self.config.centre_indices)
         ]
 
-    def _fuse(self, fine: list[Tensor], presence: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """R14-R15: mu, log s2, h, [B, N, d] each; concatenation has h in the place of mu, no variance."""
+    def fuse(self, fine: list[Tensor], presence: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """R14-R15, F_c to mu, log s2, h, [.., d] each; concatenation has h for mu, and no variance."""
         hidden = F.gelu(self.gather(torch.cat(fine, dim=-1)))  # R14
         if self.config.fusion == "concatenation":
             return hidden, None, hidden
@@ -391,10 +391,12 @@ class CMATH(nn.Module):
             precision, weighted = precision + trust, weighted + trust * mean
         return weighted / precision, -torch.log(precision), hidden
 
-    def _coarse(self, latent: Tensor, hidden: Tensor) -> Tensor:
-        coarse: Tensor = self.coarse(latent)  # R17
-        return coarse + hidden if self.config.residual else coarse
+    def answer(self, latent: Tensor, hidden: Tensor) -> Tensor:
+        """[.., d] each -> logits [.., C]."""
+        coarse = self.coarse(latent)  # R17
+        logits: Tensor = self.head(coarse + hidden if self.config.residual else coarse)
+        return logits
 
-    def _centre_logits(self, fine: list[Tensor]) -> Tensor:
-        """[B, N, A, C], R19."""
-        return torch.stack([head(rows) for head, rows in zip(self.centre_heads, fine, strict=True)], dim=2)
+    def centre_logits(self, fine: list[Tensor]) -> Tensor:
+        """A x [.., d] -> [.., A, C], R19."""
+        return torch.stack([head(rows) for head, rows in zip(self.centre_heads, fine, strict=True)], dim=-2)

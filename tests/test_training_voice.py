@@ -31,6 +31,8 @@ opus = 0.0
 epochs = 1
 batch = 8
 crop = 32
+[prosody]
+versions = 1
 """
 
 
@@ -55,7 +57,7 @@ def test_recordings_in_weights_and_figures_out(tmp_path: Path, spoken: Path) -> 
     with np.load(out / "voice-out-of-fold.npz") as found:
         assert found["features"].shape == (4, 32, 8)
     judged = judge_voice(spoken, out / "voice.safetensors", progress=False)
-    assert judged.checkpoint == "voice-cnn-1"
+    assert judged.checkpoint == "voice-cnn-2"
 
 
 def test_without_cross_validation(tmp_path: Path, spoken: Path) -> None:

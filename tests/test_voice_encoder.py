@@ -13,17 +13,17 @@ from torch.nn import functional as fn
 
 from realtime.errors import ModelUnavailable
 from tests.encoders import VOICE, VOICE_META, tiny_voice
+from workers.prosody import SIZE
 from workers.training.ravdess import decode
 from workers.training.voice_augment import opus_round_trip
 from workers.voice_encoder import (
     EMOTIONS,
-    FEATURES,
     HOP,
     Voice,
     VoiceEncoder,
     VoiceEncoderConfig,
-    features,
     load,
+    measure,
     save,
     shipped,
 )
@@ -173,12 +173,20 @@ def test_a_config_that_makes_no_sense() -> None:
         VoiceEncoderConfig(band_norms=(0.0, 0.5, 1.0), embedding=128)
 
 
-def test_features_are_the_centred_posterior() -> None:
-    logits = torch.randn(3, len(EMOTIONS)).log_softmax(1)
-    made = features(Voice(torch.zeros(3, 2), logits, torch.zeros(3)))
-    assert made.shape == (3, FEATURES)
-    assert torch.allclose(made.softmax(1).log(), logits, atol=1e-6)
-    assert torch.allclose(made.sum(1), torch.zeros(3), atol=1e-5)
+def test_features_are_the_centred_odds_of_networks_and_prosody(anna: Tensor) -> None:
+    model = tiny_voice()
+    measured = torch.from_numpy(measure(anna.numpy()))[None]
+    with torch.inference_mode():
+        voice = model(anna[None], torch.tensor([len(anna)]))
+        networks = model.features(voice, measured)  # the scores' weights are zero
+        assert torch.allclose(networks.softmax(1), voice.logits.softmax(1), atol=1e-6)
+        model.prosody.weight[2] = 0.1
+        for away, counted in ((2.0, 2.0), (50.0, 4.0)):  # the second is beyond all that was heard
+            model.prosody.mean.copy_(measured[0] - away)
+            said = model.features(voice, measured)
+            assert said.sum().item() == pytest.approx(0.0, abs=1e-4)
+            added = (said - networks)[0]
+            assert (added[2] - added[0]).item() == pytest.approx(0.1 * counted * SIZE, abs=1e-3)
 
 
 def test_the_posterior_is_the_members_mean(encoder: VoiceEncoder, anna: Tensor) -> None:
@@ -195,7 +203,7 @@ def test_the_posterior_is_the_members_mean(encoder: VoiceEncoder, anna: Tensor) 
 def test_what_is_shipped_says_what_it_is() -> None:
     model, meta = load(shipped())
     record = json.loads(shipped().with_suffix(".json").read_text("utf-8"))
-    assert (meta.name, meta.version, record["dim"]) == ("voice-cnn", "1", model.config.embedding)
+    assert (meta.name, meta.version, record["dim"]) == ("voice-cnn", "2", model.config.embedding)
     assert "BY-NC-SA" in meta.licence
     assert not model.training
     assert shipped().with_suffix(".md").exists()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.voices import RECIPE, clip, clips
+from workers.prosody import SIZE
 from workers.training.voice_augment import CONDITIONS
 from workers.training.voice_folds import (
     OutOfFold,
@@ -20,6 +21,8 @@ from workers.training.voice_folds import (
 )
 from workers.training.voice_learning import Bank, fill_bank, heard_as
 from workers.voice_encoder import FEATURES
+
+NOTHING = Bank((), np.zeros((1, 0, SIZE), np.float32))
 
 
 @pytest.fixture(autouse=True)
@@ -39,15 +42,13 @@ def test_cross_validation_keeps_actors_apart_and_finished_folds(tmp_path: Path) 
         4: 1,
     }
     assert all(rows.shape == (32, FEATURES) and rows.any(axis=1).all() for rows in run.features.values())
-    kept = cross_validate(RECIPE, everyone, Bank(()), heard, folds=2, keep=tmp_path, progress=False)
+    kept = cross_validate(RECIPE, everyone, NOTHING, heard, folds=2, keep=tmp_path, progress=False)
     assert all(np.array_equal(kept.features[name], rows) for name, rows in run.features.items())
     found = figures(everyone, [run, kept])
     assert (found["clips"], found["actors"], found["folds"], found["seeds"]) == (32, 4, 2, 2)
     assert set(found["accuracy"]) == set(CONDITIONS)
     with pytest.raises(IndexError):  # begins anew, and the bank is empty
-        cross_validate(
-            RECIPE, everyone, Bank(()), heard, folds=2, keep=tmp_path, resume=False, progress=False
-        )
+        cross_validate(RECIPE, everyone, NOTHING, heard, folds=2, keep=tmp_path, resume=False, progress=False)
     json.dumps(found)
 
 

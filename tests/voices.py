@@ -14,11 +14,13 @@ from tests.encoders import VOICE
 from workers.training.ravdess import Clip
 from workers.training.voice_augment import Augmentation
 from workers.training.voice_learning import Recipe, Schedule
+from workers.training.voice_prosody import ProsodyPlan
 
 RECIPE = Recipe(
     VOICE,
     Augmentation(versions=2, opus=0.0, mixup=0.0, time_masks=0, band_masks=0),
     Schedule(epochs=2, batch=16, crop=32, half=False),
+    ProsodyPlan(versions=1),
 )
 
 

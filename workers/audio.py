@@ -50,7 +50,7 @@ class VoiceEncoding(Protocol):
 
 
 class VoiceExtractor:
-    """Vectors, float32 [D]: of our own encoder what it says (see `workers.voice_encoder.features`)."""
+    """Vectors, float32 [D]: of our own encoder what it says (see `VoiceEncoder.features`)."""
 
     modality: Modality = "audio"
     needs_pcm = True
@@ -131,11 +131,13 @@ class OwnVoice:
         """Utterances, each at least one sample -> float32 [B, 8]."""
         import torch
 
-        from workers.voice_encoder import features
+        from workers.voice_encoder import measure
 
+        measured = torch.from_numpy(np.stack(list(map(measure, utterances))))
         with torch.inference_mode():
             lengths = torch.tensor([len(pcm) for pcm in utterances])
-            said: Pcm = features(self._model(torch.from_numpy(padded(utterances)), lengths)).numpy()
+            voice = self._model(torch.from_numpy(padded(utterances)), lengths)
+            said: Pcm = self._model.features(voice, measured).numpy()
         return said
 
 

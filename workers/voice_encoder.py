@@ -1,8 +1,9 @@
-"""Our own voice encoder: how an utterance was said, learned instead of measured.
+"""Our own voice encoder: how an utterance was said, learned, and beside it measured.
 
 Waveform -> log-mel, normalised by the utterance itself -> residual 2-D convolutions -> attention pooling over
 time -> an embedding and a posterior over the eight acted emotions of RAVDESS. All of it is one graph, so a
-batch runs where its tensors are. Knows tensors and its own two files; not segments, speakers or training.
+batch runs where its tensors are. What is measured (`workers.prosody`) has a say in the features a fusion is
+given. Knows tensors and its own two files; not segments, speakers or training.
 
 Letters: B utterances, S samples, T frames of 16 ms, M mel bands, C channels, F bands left, D embedding.
 Every convolution sees zeros after an utterance's end, so padding and neighbours change nothing.
@@ -10,6 +11,7 @@ Every convolution sees zeros after an utterance's end, so padding and neighbours
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -18,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
@@ -26,17 +29,22 @@ from torch import Tensor, nn
 from torch.nn import functional as fn
 
 from realtime.errors import ModelUnavailable
+from realtime.messages import Pcm
+from workers import prosody
+from workers.sound import trimmed
 
-FORMAT = 1
+FORMAT = 2
 RATE_HZ = 16_000
 HOP = 256  # 16 ms
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-FEATURES = len(EMOTIONS)  # numbers that `features` makes of an utterance
+FEATURES = len(EMOTIONS)  # numbers that `VoiceEncoder.features` makes of an utterance
 _WINDOW = 400  # 25 ms
 _FFT = 512
 _FLOOR = 1e-10  # power; -100 dB of full scale
 _RANGE = 14.0  # nepers of power below the utterance's mean that are kept (61 dB)
 _ACTIVE = 5.0  # and that count as speech (22 dB)
+_FAR = 4.0  # deviations
+_LEVEL = 0.05  # root mean square of what is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +74,6 @@ class Voice(NamedTuple):
     embedding: Tensor  # [B, D]
     logits: Tensor  # [B, 8], of EMOTIONS; of a whole encoder: logarithms of the mean posterior
     intensity: Tensor  # [B], logit of "strong" against "normal"
-
-
-def features(voice: Voice) -> Tensor:
-    """[B, 8], what a fusion is given: log posteriors less their mean over the emotions.
-
-    Not the embedding: its axes are the accident of one training, so that vectors of encoders trained on
-    different folds cannot be laid side by side. Posteriors mean the same whoever says them, and so only they
-    let a fusion learn from utterances of people whom their encoder has never heard.
-    """
-    return voice.logits - voice.logits.mean(1, keepdim=True)
 
 
 class LogMel(nn.Module):
@@ -190,6 +188,31 @@ class Member(nn.Module):
         return Voice(embedding, self.emotion(hidden), self.intensity(hidden).squeeze(1))
 
 
+class ProsodyScores(nn.Module):
+    """What prosody says of each emotion: a linear score, [B, K] -> [B, 8].
+
+    Linear, so that a score less the mean of a person's scores is the score of how far the prosody is from
+    what is usual for that person: whoever keeps running means needs eight numbers, and no prosody.
+    """
+
+    mean: Tensor  # [K] over people
+    scale: Tensor  # [K]
+    weight: Tensor  # [8, K]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(prosody.SIZE))
+        self.register_buffer("scale", torch.ones(prosody.SIZE))
+        self.register_buffer("weight", torch.zeros(len(EMOTIONS), prosody.SIZE))
+
+    def standardised(self, numbers: Tensor) -> Tensor:
+        """[B, K] in deviations from the mean; what is beyond all that was heard in training is cut off."""
+        return ((numbers - self.mean) / self.scale).clamp(-_FAR, _FAR)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        return self.standardised(numbers) @ self.weight.T
+
+
 class VoiceEncoder(nn.Module):
     """Utterances -> Voice. Any gain and length; exact for each utterance whatever it is batched with."""
 
@@ -198,6 +221,7 @@ class VoiceEncoder(nn.Module):
         self.config = config
         self.log_mel = LogMel(config)
         self.members = nn.ModuleList(Member(config, share) for share in config.band_norms)
+        self.prosody = ProsodyScores()
 
     def forward(self, wave: Tensor, samples: Tensor) -> Voice:
         """wave [B, S] float, 16 kHz; samples [B] int, how many of each row are real (at least 1)."""
@@ -212,6 +236,31 @@ class VoiceEncoder(nn.Module):
         return Voice(
             torch.cat([voice.embedding for voice in voices], 1), posterior.clamp(min=1e-9).log(), intensity
         )
+
+    def features(self, voice: Voice, measured: Tensor) -> Tensor:
+        """[B, 8], what a fusion is given of Voice and `measure` [B, K]: log odds less their mean.
+
+        Not the embedding: its axes are the accident of one training, so that vectors of encoders trained on
+        different folds cannot be laid side by side. Odds mean the same whoever says them, and so only they
+        let a fusion learn from utterances of people whom their encoder has never heard.
+        """
+        odds = voice.logits + self.prosody(measured)
+        return odds - odds.mean(1, keepdim=True)
+
+
+def measure(pcm: Pcm) -> Pcm:
+    """[S], 16 kHz, not empty -> float32 [K], see `workers.prosody`."""
+    speech = trimmed(pcm)
+    even = (speech * (_LEVEL / max(float(np.sqrt(np.square(speech).mean())), 1e-6))).astype(np.float32)
+    with torch.inference_mode():
+        log_mel = _measuring()(torch.from_numpy(even)[None])[0].numpy()
+    return prosody.prosody(even, log_mel)
+
+
+@functools.cache
+def _measuring() -> LogMel:
+    """The same for every encoder, whatever its shape."""
+    return LogMel(VoiceEncoderConfig(mels=prosody.MELS))
 
 
 def real_frames(left: Tensor, size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Acted clips with voice and face (RAVDESS): voice posterior and facial action units, fused by CMATH.
+"""Acted clips with voice and face (RAVDESS): log odds of the voice and facial action units, fused by CMATH.
 
 An actor's clips, shuffled by their names' hash, stand for a session, in which voice and face are also taken
 from the actor's running mean. Letters: n clips, U action units.
@@ -20,6 +20,7 @@ from cmath_stream.training.calibration import describe
 from cmath_stream.training.data import DataError, Example, Floats
 from cmath_stream.training.recipe import Recipe
 from cmath_stream.training.train import fit
+from workers.training.voice import NAME, VERSION
 from workers.voice_encoder import EMOTIONS
 
 
@@ -90,7 +91,7 @@ def sessions(acted: Acted, everybody: Mapping[str, Floats]) -> list[Example]:
 def specs(units: int) -> tuple[ModalitySpec, ModalitySpec]:
     """What `sessions` gives."""
     return (
-        ModalitySpec("audio", "voice-cnn", "1", len(EMOTIONS), running=True),
+        ModalitySpec("audio", NAME, VERSION, len(EMOTIONS), running=True),
         ModalitySpec("visual", "openface-action-units", "1", units, running=True),
     )
 

@@ -69,7 +69,7 @@ def read_out_of_fold(path: Path) -> OutOfFold:
 
 
 def centred(posterior: NDArray[np.floating[Any]]) -> Floats:
-    """[n, 8] posteriors of the voice encoder -> what it gives a fusion: `workers.voice_encoder.features`."""
+    """[n, 8] posteriors of the voice encoder -> what it gives a fusion: `VoiceEncoder.features`."""
     log = np.log(np.maximum(posterior, 1e-9))
     rows: Floats = (log - log.mean(axis=-1, keepdims=True)).astype(np.float32)
     return rows

@@ -16,10 +16,10 @@ from workers.training.recipes import read_recipe
 from workers.training.voice_augment import CONDITIONS
 from workers.training.voice_folds import cross_validate, figures, save_out_of_fold
 from workers.training.voice_learning import Recipe, fill_bank, heard_as, train
-from workers.voice_encoder import EMOTIONS, VoiceMeta, load, save, shipped
+from workers.voice_encoder import EMOTIONS, VoiceMeta, load, measure, save, shipped
 
 KIND = "voice"  # of recipes
-NAME, VERSION = "voice-cnn", "1"
+NAME, VERSION = "voice-cnn", "2"
 LICENCE = "CC BY-NC-SA 4.0, which RAVDESS asks of work built on it (see voice.md)"
 NORMALISATION = "log-mels centred and scaled by the speech of the utterance itself: gain and pauses cancel"
 DATA_SOURCES = ("RAVDESS speech, audio only, actors 1-20: Livingstone & Russo 2018 (CC BY-NC-SA 4.0)",)
@@ -75,7 +75,8 @@ def judge_voice(folder: Path, weights: Path | None = None, *, progress: bool = T
     rows = []
     for clip in watched(clips, "listening", progress):
         voice = model(torch.from_numpy(clip.pcm)[None], torch.tensor([len(clip.pcm)]))
-        rows.append(voice.logits[0].double().softmax(0).numpy())
+        said = model.features(voice, torch.from_numpy(measure(clip.pcm))[None])
+        rows.append(said[0].double().softmax(0).numpy())
     actors = len({clip.actor for clip in clips})
     return Judged(
         probabilities=np.stack(rows),

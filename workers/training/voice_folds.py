@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from workers.training.ravdess import Clip
 from workers.training.voice_learning import Bank, Recipe, judge, train
-from workers.voice_encoder import EMOTIONS, FEATURES, features
+from workers.voice_encoder import EMOTIONS, FEATURES
 
 
 @dataclass(frozen=True, slots=True)
 class OutOfFold:
     """What models said of every clip, each clip by a model that never heard its actor. One seed."""
 
-    features: Mapping[str, NDArray[np.float32]]  # by condition, [n, 8]: `workers.voice_encoder.features`
+    features: Mapping[str, NDArray[np.float32]]  # by condition, [n, 8]: `VoiceEncoder.features`
     fold: NDArray[np.int64]  # [n]
 
     def said(self, condition: str) -> NDArray[np.int64]:
@@ -62,11 +62,10 @@ def cross_validate(
             with np.load(path) as found:
                 part = dict(found)
         else:
-            frames = Bank(tuple(bank.frames[i] for i in inside))
             title = f"seed {seed}, fold {number + 1} of {folds}"
             chosen = [clips[i] for i in inside]
-            model = train(recipe, chosen, frames, seed=seed, title=title, progress=progress)
-            part = {name: features(judge(model, heard[name], outside)).numpy() for name in heard}
+            model = train(recipe, chosen, bank.of(inside), seed=seed, title=title, progress=progress)
+            part = {name: judge(model, heard[name].of(outside)) for name in heard}
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 np.savez(path, **part)

@@ -1,7 +1,7 @@
-"""Learning of the voice encoder: clips to a bank of augmented log-mels, and from it to weights. Seeded.
+"""Learning of the voice encoder: clips to a bank of augmented versions, and from it to weights. Seeded.
 
 Augmentation works on waveforms and is done once: the bank keeps several versions of every clip as log-mels,
-and an epoch takes one of them, a crop and a mask.
+and an epoch takes one of them, a crop and a mask. Beside them it keeps the prosody of versions of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from realtime.messages import Pcm
 from workers.training.progress import watched
 from workers.training.ravdess import Clip
 from workers.training.voice_augment import Augmentation, Rng, around_speech, degraded, varied
-from workers.voice_encoder import EMOTIONS, Member, Voice, VoiceEncoder, VoiceEncoderConfig
+from workers.training.voice_prosody import Measured, ProsodyPlan, elsewhere, fit_scores
+from workers.voice_encoder import EMOTIONS, Member, VoiceEncoder, VoiceEncoderConfig, measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +49,40 @@ class Recipe:
     network: VoiceEncoderConfig = field(default_factory=VoiceEncoderConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
     schedule: Schedule = field(default_factory=Schedule)
+    prosody: ProsodyPlan = field(default_factory=ProsodyPlan)
 
 
 @dataclass(frozen=True, slots=True)
 class Bank:
-    """Augmented log-mels of clips: `frames[i][v]` is version v of clip i, float16 [T, M]."""
+    """Versions of n clips, the first of prosody as the clip is."""
 
-    frames: tuple[tuple[NDArray[np.float16], ...], ...]
+    frames: tuple[tuple[NDArray[np.float16], ...], ...]  # [n][versions], log-mels [T, M]
+    prosody: Measured  # [versions, n, K]
+
+    def of(self, rows: Sequence[int]) -> Bank:
+        """Some of the clips, in that order."""
+        return Bank(tuple(self.frames[row] for row in rows), self.prosody[:, rows])
 
 
 def fill_bank(clips: Sequence[Clip], recipe: Recipe, *, seed: int = 0, progress: bool = True) -> Bank:
     """`versions` of every clip, varied; what becomes of a clip depends on its name and the seed alone."""
     log_mel = VoiceEncoder(recipe.network).log_mel
     how = recipe.augmentation
-    rows = []
+    frames, measured = [], []
     for clip in watched(clips, "augmenting", progress):
         rng = np.random.default_rng([seed, *map(int, clip.key.split("-"))])
         speech = around_speech(clip.pcm, 0.3)
-        rows.append(tuple(_log_mel(log_mel, varied(speech, how, rng)) for _ in range(how.versions)))
-    return Bank(tuple(rows))
+        frames.append(tuple(_log_mel(log_mel, varied(speech, how, rng)) for _ in range(how.versions)))
+        measured.append(elsewhere(clip, speech, how, recipe.prosody, seed))
+    return Bank(tuple(frames), np.stack(measured, axis=1))
 
 
 def heard_as(clips: Sequence[Clip], recipe: Recipe, condition: str) -> Bank:
     """Whole clips under one of CONDITIONS, one version each, to be judged on."""
     log_mel = VoiceEncoder(recipe.network).log_mel
-    return Bank(tuple((_log_mel(log_mel, degraded(clip, condition)),) for clip in clips))
+    heard = [degraded(clip, condition) for clip in clips]
+    frames = tuple((_log_mel(log_mel, pcm),) for pcm in heard)
+    return Bank(frames, np.stack([measure(pcm) for pcm in heard])[None])
 
 
 def _log_mel(log_mel: torch.nn.Module, pcm: Pcm) -> NDArray[np.float16]:
@@ -90,7 +100,7 @@ def train(
     title: str = "training",
     progress: bool = True,
 ) -> VoiceEncoder:
-    """An encoder in eval mode, its members trained one after the other; a seed gives the same weights."""
+    """An encoder in eval mode, its parts trained one after the other; a seed gives the same weights."""
     torch.set_num_threads(recipe.schedule.threads)
     torch.manual_seed(seed)
     model = VoiceEncoder(recipe.network)
@@ -98,6 +108,7 @@ def train(
         assert isinstance(member, Member)
         rng = np.random.default_rng((seed, number))
         _train_member(member, recipe, clips, bank, rng, f"{title}, member {number + 1}", progress)
+    fit_scores(model.prosody, clips, bank.prosody, recipe.prosody, seed)
     return model.eval().requires_grad_(False)
 
 
@@ -176,16 +187,17 @@ def crops(
     return x
 
 
-def judge(model: VoiceEncoder, bank: Bank, chosen: Sequence[int]) -> Voice:
-    """What the model says of clips, each whole, in the order given; the longest together, to pad little."""
-    order = sorted(range(len(chosen)), key=lambda i: len(bank.frames[chosen[i]][0]))
-    parts: list[Voice] = []
+def judge(model: VoiceEncoder, bank: Bank) -> NDArray[np.float32]:
+    """[n, 8] features of the clips of a bank of single versions; the longest together, to pad little."""
+    order = sorted(range(len(bank.frames)), key=lambda i: len(bank.frames[i][0]))
+    parts: list[Tensor] = []
     for first in range(0, len(order), 16):
-        rows = [torch.from_numpy(bank.frames[chosen[i]][0]).float() for i in order[first : first + 16]]
+        chosen = order[first : first + 16]
+        rows = [torch.from_numpy(bank.frames[i][0]).float() for i in chosen]
         frames = torch.tensor([len(row) for row in rows])
         with torch.inference_mode():
             padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-            parts.append(model.hear(padded, frames))
-    back = torch.tensor(order).argsort()
-    embedding, logits, intensity = (torch.cat(tensors)[back] for tensors in zip(*parts, strict=True))
-    return Voice(embedding, logits, intensity)
+            voice = model.hear(padded, frames)
+            parts.append(model.features(voice, torch.from_numpy(bank.prosody[0, chosen])))
+    said: NDArray[np.float32] = torch.cat(parts)[torch.tensor(order).argsort()].numpy()
+    return said
