@@ -27,7 +27,14 @@ $(VENV)/.stamp: pyproject.toml
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	@echo "installing into $(VENV) ..."
 	@$(call install,.[dev])
+	@$(TENSORRT_COMPILER) || echo "no torch-tensorrt for this platform: its dry run is skipped by the tests"
 	@touch $@
+
+# Torch-TensorRT's compiler without TensorRT itself, which is gigabytes and needs a card: enough to see what it
+# would make of the model. The extra `trt` brings all of it.
+TENSORRT_COMPILER = $(BIN)/python -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("tensorrt"))' || \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps "torch-tensorrt==$$($(BIN)/python -c \
+	'from importlib.metadata import version as v; print(v("torch").partition("+")[0])')" dllist psutil
 
 $(VENV)/.stamp-e2e: $(VENV)/.stamp
 	@$(call install,.[dev$(,)e2e])

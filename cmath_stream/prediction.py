@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +13,14 @@ class EngineConfig:
     batch: int = 32  # most windows of one call
     threads: int = 1  # the model is small: more threads cost more than they give
     window: int = 32  # utterances seen by a checkpoint that was trained without a window of its own
+    runtime: Literal["auto", "tensorrt", "inductor", "onnx", "eager"] = "auto"
+    precision: Literal["fp32", "fp16"] = "fp32"  # fp16 on a GPU
+    remembered: int = 2048  # utterances whose keys and values are kept, of all sessions; 9 kB at width 128
     abstain_below: float | None = None  # None: the checkpoint's own threshold
+
+    def __post_init__(self) -> None:
+        if min(self.batch, self.threads, self.window) < 1 or self.remembered < 0:
+            raise ValueError("batch, threads and window must be at least 1, remembered at least 0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ from cmath_stream import events
 from cmath_stream.assembler import Assembled, AssemblerConfig
 from cmath_stream.engine import Engine
 from cmath_stream.fusion import Outcome, Pending, SessionFusion
+from cmath_stream.programs import ProgramName
+from cmath_stream.runtimes import Call
 from realtime import telemetry
 from realtime.errors import WireError
 from realtime.messages import Features, FeaturesMissing, InboxMessage, Segment, Transcript, UtteranceEnded
@@ -54,10 +57,16 @@ class FusionService:
         self._refused: set[str] = set()
 
     async def warm_up(self) -> None:
-        """Run the model on every shape it will see."""
+        """Run the model through its true path."""
         await asyncio.get_running_loop().run_in_executor(self._model_thread, self._engine.warm_up)
         info = self._engine.info
         telemetry.ENGINE_INFO.info({"engine": info.engine, "precision": info.precision, "device": "cpu"})
+
+    async def use(self, calls: Mapping[ProgramName, Call], runtime: str) -> None:
+        """Run compiled programs from now on; a call under way is finished first."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._model_thread, self._engine.use, calls, runtime)
+        await self.warm_up()
 
     @property
     def sessions(self) -> int:

@@ -74,6 +74,9 @@ MODALITY_MISSING_TOTAL: Final = _counter(
 ENGINE_INFO: Final = Info(
     "engine", "Engine that runs the fusion model.", namespace=_NAMESPACE, registry=REGISTRY
 )  # exported as cmath_stream_engine_info; fill with .info({"engine": …, "precision": …, "device": …})
+ENGINE_FALLBACK_TOTAL: Final = _counter(
+    "engine_fallback_total", "Times the fusion model had to run eagerly.", "reason"
+)
 
 
 def render() -> bytes:

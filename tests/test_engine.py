@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,5 +96,90 @@ def test_foreign_features_are_refused_by_name(checkpoint: Checkpoint) -> None:
         assert wrong.extractor in (engine.refuses(wrong) or "")
 
 
-def test_warm_up_runs_every_batch_size(checkpoint: Checkpoint) -> None:
+def test_warm_up_takes_the_true_path(checkpoint: Checkpoint) -> None:
     Engine(checkpoint, EngineConfig(batch=5)).warm_up()
+
+
+class Counted:
+    """Rows that an engine compresses."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.rows = 0
+        self._remember = engine._calls["remember"]
+        engine.use({**engine._calls, "remember": self}, "eager")
+
+    def __call__(self, *inputs: Any) -> Any:
+        self.rows += len(inputs[1])
+        return self._remember(*inputs)
+
+
+def same(engine: Engine, afresh: Engine, view: tuple[Row, ...]) -> None:
+    (said,), (expected,) = engine.step([view]), afresh.step([view])
+    assert said.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+
+
+def test_every_utterance_is_compressed_once(checkpoint: Checkpoint) -> None:
+    engine = Engine(checkpoint, EngineConfig())
+    counted = Counted(engine)
+    for view in views(engine, 40):  # far past the window
+        engine.step([view])
+    assert counted.rows == 40
+
+
+@pytest.mark.parametrize("remembered", [0, 8, 2048])
+def test_memory_of_any_size_gives_the_answers_of_the_full_window(
+    checkpoint: Checkpoint, remembered: int
+) -> None:
+    """Two sessions in turn, so that a small memory is always full of the other's rows."""
+    engine = Engine(checkpoint, EngineConfig(batch=2, remembered=remembered))
+    full = Engine(checkpoint, EngineConfig(remembered=0))
+    assert engine.rows > engine.window
+    for one, other in zip(views(engine, 30, 1), views(engine, 30, 2), strict=True):
+        for said, expected in zip(engine.step([one, other]), full.step([one, other]), strict=True):
+            assert said.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+            for modality, alone in said.alone.items():
+                assert alone == pytest.approx(expected.alone[modality], abs=1e-5)
+
+
+def test_a_revised_row_and_those_that_look_at_it_are_computed_anew(checkpoint: Checkpoint) -> None:
+    engine, full = Engine(checkpoint, EngineConfig()), Engine(checkpoint, EngineConfig(remembered=0))
+    window, turns = Window(engine.rows), dialogue(12)
+    for turn in turns[:10]:
+        engine.step([window.put(*turn)])
+    counted = Counted(engine)
+    changed = {"text": np.full(6, 2.0, np.float32)}
+    same(engine, full, window.put("u7", "b", changed, revision=1))
+    counted.rows = 0
+    same(engine, full, window.put(*turns[10]))
+    assert counted.rows == 3  # u8 and u9, whose convolutions look at u7, and the new one
+    same(engine, full, window.put(*turns[11]))
+    assert counted.rows == 4
+
+
+def test_a_late_utterance_between_others_is_exact(checkpoint: Checkpoint) -> None:
+    engine, full = Engine(checkpoint, EngineConfig()), Engine(checkpoint, EngineConfig(remembered=0))
+    window = Window(engine.rows)
+    view = [window.put(*turn) for turn in dialogue(9)][-1]
+    engine.step([view])
+    late = Row("late", 1, {"audio": np.ones(5, np.float32)})
+    same(engine, full, (*view[:4], late, *view[4:]))
+
+
+def test_recovery_computes_the_window_and_its_halo_once(checkpoint: Checkpoint) -> None:
+    """After a crash the rows are other objects with the same content."""
+    engine = Engine(checkpoint, EngineConfig())
+    before = [engine.step([view])[0] for view in views(engine, 30)][-1]
+    again = Engine(checkpoint, EngineConfig())
+    counted = Counted(again)
+    (after,) = again.step([views(again, 30)[-1]])
+    assert after.probabilities == pytest.approx(before.probabilities, abs=1e-5)
+    assert counted.rows == again.window
+
+
+def test_memory_is_bounded_whatever_comes(checkpoint: Checkpoint) -> None:
+    engine = Engine(checkpoint, EngineConfig(batch=1, remembered=20))
+    for seed in range(10):
+        for view in views(engine, 12, seed):
+            engine.step([view])
+    assert engine._pages is not None
+    assert len(engine._pages) == engine._compressed.shape[0] == max(20, engine.window)

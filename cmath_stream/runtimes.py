@@ -1,0 +1,187 @@
+"""Runtimes: what runs a program. Each builds a file from a program, and a callable from the file.
+
+`eager` needs no file. Knows torch and the runtimes' packages, which are imported where they are used; not the
+cache the files are kept in, nor which runtime a machine should take.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from cmath_stream.programs import Program
+from realtime.errors import CmathStreamError
+
+RuntimeName = Literal["tensorrt", "inductor", "onnx", "eager"]
+RUNTIMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
+
+Call = Callable[..., tuple[Tensor, ...]]
+
+
+class RuntimeUnavailable(CmathStreamError):
+    """This machine cannot build or run such a program; the message says what is missing."""
+
+
+class Runtime(Protocol):
+    """How one runtime builds and loads."""
+
+    suffix: str
+
+    def missing(self) -> str | None:
+        """What this machine lacks to build with it, in words; None if nothing."""
+        ...
+
+    def build(self, program: Program, path: Path) -> None:
+        """Write the file. Raises RuntimeUnavailable."""
+        ...
+
+    def load(self, path: Path, threads: int) -> Call:
+        """Make it callable with the program's inputs. Raises RuntimeUnavailable."""
+        ...
+
+
+class Inductor:
+    """Ahead-of-time Inductor: C++ or Triton kernels with the weights folded in."""
+
+    suffix = ".pt2"
+
+    def missing(self) -> str | None:
+        if torch.cuda.is_available():
+            return None
+        return None if any(map(shutil.which, ("g++", "clang++"))) else "a C++ compiler (g++)"
+
+    def build(self, program: Program, path: Path) -> None:
+        if missing := self.missing():
+            raise RuntimeUnavailable(f"inductor needs {missing}")
+        from torch._inductor import aoti_compile_and_package
+
+        aoti_compile_and_package(
+            program.exported(), package_path=str(path), inductor_configs={"freezing": True}
+        )
+
+    def load(self, path: Path, threads: int) -> Call:
+        from torch._inductor import aoti_load_package
+
+        try:
+            loaded = aoti_load_package(str(path))
+        except RuntimeError as error:
+            raise RuntimeUnavailable(f"{path}: {str(error).partition(chr(10))[0]}") from error
+
+        def call(*inputs: Any) -> tuple[Tensor, ...]:
+            return tuple(loaded(*inputs))
+
+        return call
+
+
+class Onnx:
+    """onnxruntime on the CPU."""
+
+    suffix = ".onnx"
+
+    def missing(self) -> str | None:
+        import importlib.util
+
+        lacking = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+        return f"the packages {' and '.join(lacking)} (extra onnx)" if lacking else None
+
+    def build(self, program: Program, path: Path) -> None:
+        if missing := self.missing():
+            raise RuntimeUnavailable(f"onnx needs {missing}")
+        torch.onnx.export(program.exported(), (), str(path), verbose=False, external_data=False)
+
+    def load(self, path: Path, threads: int) -> Call:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own types are not exported
+            raise RuntimeUnavailable(f"{path}: {str(error).partition(chr(10))[0]}") from error
+        names = [each.name for each in session.get_inputs()]
+
+        def call(*inputs: Any) -> tuple[Tensor, ...]:
+            leaves = [leaf.numpy() for leaf in pytree.tree_leaves(inputs)]
+            outputs = session.run(None, dict(zip(names, leaves, strict=True)))
+            return tuple(torch.from_numpy(np.asarray(each)) for each in outputs)
+
+        return call
+
+
+class TensorRT:
+    """Torch-TensorRT, ahead of time; the whole program one engine."""
+
+    suffix = ".ep"
+
+    def missing(self) -> str | None:
+        import importlib.util
+
+        if not torch.cuda.is_available():
+            return "a CUDA device"
+        lacking = [name for name in ("torch_tensorrt", "tensorrt") if importlib.util.find_spec(name) is None]
+        return f"the packages {' and '.join(lacking)} (extra trt)" if lacking else None
+
+    def build(self, program: Program, path: Path) -> None:
+        if missing := self.missing():
+            raise RuntimeUnavailable(f"tensorrt needs {missing}")
+        import torch_tensorrt
+
+        compiled = torch_tensorrt.dynamo.compile(
+            program.exported(), arg_inputs=tensorrt_inputs(program, torch_tensorrt), min_block_size=1
+        )
+        torch_tensorrt.save(compiled, str(path), arg_inputs=_on_cuda(program.inputs(1)), retrace=False)
+
+    def load(self, path: Path, threads: int) -> Call:
+        import torch_tensorrt
+
+        try:
+            module = torch_tensorrt.load(str(path)).module()
+        except RuntimeError as error:
+            raise RuntimeUnavailable(f"{path}: {str(error).partition(chr(10))[0]}") from error
+
+        def call(*inputs: Any) -> tuple[Tensor, ...]:
+            return tuple(module(*inputs))
+
+        return call
+
+
+def tensorrt_inputs(program: Program, torch_tensorrt: Any) -> tuple[Any, ...]:
+    """The profile: a batch of 1 to the most, best at the most; what has no batch axis is fixed."""
+    small, best = program.inputs(1), program.inputs(program.shape.batch)
+
+    def profile(one: Tensor, most: Tensor) -> Any:
+        sizes = {"min_shape": one.shape, "opt_shape": most.shape, "max_shape": most.shape}
+        return torch_tensorrt.Input(dtype=one.dtype, **sizes)
+
+    made: tuple[Any, ...] = pytree.tree_map(profile, small, best)
+    return made
+
+
+def _on_cuda(inputs: Any) -> Any:
+    return pytree.tree_map(lambda each: each.cuda(), inputs)
+
+
+_BY_NAME: dict[RuntimeName, Runtime] = {"tensorrt": TensorRT(), "inductor": Inductor(), "onnx": Onnx()}
+
+
+def runtime(name: RuntimeName) -> Runtime:
+    """Any but `eager`."""
+    return _BY_NAME[name]
+
+
+def eager(program: Program) -> Call:
+    """The program itself."""
+
+    def call(*inputs: Any) -> tuple[Tensor, ...]:
+        with torch.inference_mode():
+            out: tuple[Tensor, ...] = program.module(*inputs)
+        return out
+
+    return call
