@@ -45,7 +45,7 @@ def load(
         int | None, typer.Option(min=0, max=200, help="Participants with sound alone; 40 if nothing is said.")
     ] = None,
     video: Annotated[int, typer.Option(min=0, max=100, help="Participants with sound and pictures.")] = 0,
-    seconds: Annotated[float, typer.Option(min=2, max=600, help="How long they play.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=3, max=600, help="How long they play.")] = 20.0,
     fps: Annotated[int, typer.Option(min=5, max=60, help="Pictures a second, VP8 640x480.")] = 30,
     line: Annotated[bool, typer.Option("--line", help="Run workers and fusion too.")] = False,
     as_json: AsJson = False,

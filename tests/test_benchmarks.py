@@ -131,7 +131,7 @@ def test_the_load_is_shared_out_whole(tmp_path: Path) -> None:
 
 GOOD: dict[str, Any] = {
     "frames_expected": 100, "frames_dropped": 0, "video_expected": 30, "video_received": 30,
-    "pictures_dropped": 0, "players_late_p99_ms": 9.0,
+    "pictures_dropped": 0, "players_late_p99_ms": 9.0, "participants_lost": 0, "others_share": 0.3,
 }  # fmt: skip
 
 
@@ -139,8 +139,13 @@ GOOD: dict[str, Any] = {
     ("changed", "expected"),
     [
         ({}, "met"),
-        ({"frames_dropped": 1}, "missed: 1 of 100 audio frames and 0 of 30 video"),
-        ({"video_received": 28, "pictures_dropped": 1}, "missed: 0 of 100 audio frames and 3 of 30 video"),
+        ({"frames_dropped": 1, "others_share": 0.0}, "missed: 1 of 100 audio frames and 0 of 30 video"),
+        (
+            {"video_received": 28, "pictures_dropped": 1, "others_share": 0.0},
+            "missed: 0 of 100 audio frames and 3",
+        ),
+        ({"participants_lost": 1, "others_share": 0.0}, "missed"),
+        ({"frames_dropped": 1}, "void: 1 of 100 audio frames"),
         ({"frames_dropped": 1, "players_late_p99_ms": 250.0}, "void"),
     ],
 )
@@ -168,12 +173,13 @@ foreign 1.0
 
 
 def test_load_figures_come_from_the_counters_of_the_ingest() -> None:
-    start = Snapshot(10.0, 1.0, 100.0, {})
-    end = Snapshot(12.0, 1.5, 120.0, parse(METRICS))
+    start = Snapshot(10.0, 1.0, 5.0, 100.0, {})
+    end = Snapshot(12.0, 1.5, 5.6, 120.0, parse(METRICS))
     asked = load.Asked(audio=2, seconds=2)
-    result = load.figures(asked, load.Seen(1.0, start, end, end, (Played(208, 0, 3.0),), ()))
+    result = load.figures(asked, load.Seen(1.0, start, end, end, (Played(208, 0, 0, 3.0),), ()))
     assert (result["frames_expected"], result["frames_received"], result["frames_dropped"]) == (200, 199, 3)
     assert (result["frames_trimmed"], result["cpu_share"], result["rss_mb"]) == (5, 0.25, 120.0)
+    assert (result["others_share"], result["participants_lost"]) == (0.05, 0)
     assert (result["utterances_per_s"], result["emotions_per_s"]) == (4.0, None)
     assert (result["loop_lag_p50_ms"], result["loop_lag_p99_ms"]) == (0.6, 9.1)
     assert result["verdict"].startswith("missed: 3 of 200")
@@ -181,7 +187,7 @@ def test_load_figures_come_from_the_counters_of_the_ingest() -> None:
     assert quantile_between(late, late, "event_loop_lag_seconds", 0.5) is None
     emotion = {"type": "emotion.utterance", "revision": 0, "latency_ms": {"total": 500}}
     events = ({"type": "utterance.started"}, emotion, {**emotion, "revision": 1})
-    result = load.figures(asked, load.Seen(1.0, start, end, end, (Played(208, 0, 3.0),), events))
+    result = load.figures(asked, load.Seen(1.0, start, end, end, (Played(208, 0, 0, 3.0),), events))
     assert (result["utterances_begun"], result["emotions"], result["emotions_per_s"]) == (1, 1, 0.5)
     assert result["latency_ms"]["p50"] == 500.0
 
@@ -244,9 +250,11 @@ def test_a_tiny_load(tmp_path: Path) -> None:
                   "--out", str(tmp_path / "new" / "load.json"))  # fmt: skip
     result = json.loads(line)
     assert result == json.loads((tmp_path / "new" / "load.json").read_text())
-    assert (result["participants"], result["frames_expected"], result["frames_received"]) == (2, 300, 300)
-    assert (result["video_expected"], result["video_received"]) == (30, 30)
-    assert result["frames_dropped"] == 0 and result["pictures_kept"] >= 10
+    assert (result["participants"], result["frames_expected"], result["video_expected"]) == (2, 300, 30)
+    assert 270 <= result["frames_received"] <= 300 and 27 <= result["video_received"] <= 30
+    missing = result["frames_expected"] - result["frames_received"]
+    assert result["frames_dropped"] == missing + sum(result["dropped_for"].values())
+    assert result["participants_lost"] == 0 and result["pictures_kept"] >= 10
     assert 0 < result["cpu_share"] <= 1.5 and result["rss_mb"] > 20 and result["loop_lag_p99_ms"] > 0
 
 

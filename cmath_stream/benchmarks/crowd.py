@@ -36,7 +36,7 @@ class Member:
     captions: tuple[Caption, ...]  # of that file
     pictures: bool
     offset_s: float  # where in the file it begins
-    phase_s: float  # how long after the common beat it sends
+    phase_s: float  # how long after the first one it begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class Played:
 
     audio_frames: int
     video_frames: int
+    lost: int  # participants whose connection the ingest ended
     late_p99_ms: float  # how late packets were given to aiortc: the players' fault, not the ingest's
 
 
@@ -96,7 +97,10 @@ async def perform(plan: Plan) -> None:
     pictures = read_pictures(Path(plan.video), plan.fps) if plan.video else None
     clock, joining, joined = SendClock(), asyncio.Semaphore(_JOINING), asyncio.Barrier(len(plan.members) + 1)
 
+    lost = 0
+
     async def take_part(member: Member) -> list[PlayedPackets]:
+        nonlocal lost
         sound, words = _sound(member, sounds[member.sound], plan, clock)
         tracks = [sound]
         if member.pictures and pictures is not None:
@@ -106,7 +110,10 @@ async def perform(plan: Plan) -> None:
                 url = endpoint(f"{plan.whip}/{member.room}", member.name)
                 line = await stack.enter_async_context(calling(url, tracks, None))
             await joined.wait()
-            await play(sound, line, words, clock)
+            try:
+                await play(sound, line, words, clock)
+            except CmathStreamError:  # part of what a load does to an ingest: the others play on
+                lost += 1
             await asyncio.sleep(_AFTER_S)
         return tracks
 
@@ -117,7 +124,8 @@ async def perform(plan: Plan) -> None:
         if not await asyncio.to_thread(sys.stdin.readline):
             raise CmathStreamError("whoever asked for this crowd is gone")
         clock.start()
-    print(json.dumps(asdict(_played([track for part in parts for track in part.result()]))), flush=True)
+    played = _played([track for part in parts for track in part.result()], lost)
+    print(json.dumps(asdict(played)), flush=True)
 
 
 def _sound(
@@ -129,7 +137,7 @@ def _sound(
     return track, words_from(member.captions, first * media.period_s, media.duration_s, until_s)
 
 
-def _played(tracks: Sequence[PlayedPackets]) -> Played:
+def _played(tracks: Sequence[PlayedPackets], lost: int) -> Played:
     sent = {kind: sum(len(t.late_s) for t in tracks if t.kind == kind) for kind in ("audio", "video")}
     late_s = np.concatenate([track.late_s for track in tracks])
-    return Played(sent["audio"], sent["video"], round(float(np.percentile(late_s, 99)) * 1000, 1))
+    return Played(sent["audio"], sent["video"], lost, round(float(np.percentile(late_s, 99)) * 1000, 1))

@@ -26,6 +26,7 @@ class Snapshot:
 
     at_s: float  # monotonic
     cpu_s: float  # spent so far, by all threads
+    core_s: float  # spent so far by everybody on its core, and stolen from it; 0 where it has none to itself
     rss_mb: float
     samples: Mapping[Sample, float]
 
@@ -35,16 +36,17 @@ class Snapshot:
         return sum(value for (n, has), value in self.samples.items() if n == name and wanted <= has)
 
 
-async def snapshot(http: str, pid: int) -> Snapshot:
+async def snapshot(http: str, pid: int, core: int | None) -> Snapshot:
     """Of the ingest at this URL. Raises CmathStreamError when it does not answer."""
     at_s, cpu_s, rss_mb = time.monotonic(), _cpu_s(pid), _rss_mb(pid)
+    core_s = 0.0 if core is None else _core_s(core)
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as client:
             async with client.get(f"{http}/metrics") as response:
                 text = await response.text()
     except (aiohttp.ClientError, TimeoutError) as error:
         raise CmathStreamError(f"the ingest does not tell its metrics: {error or 'timeout'}") from None
-    return Snapshot(at_s, cpu_s, rss_mb, parse(text))
+    return Snapshot(at_s, cpu_s, core_s, rss_mb, parse(text))
 
 
 def parse(text: str) -> dict[Sample, float]:
@@ -80,6 +82,13 @@ def require_proc() -> None:
 def _cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()  # proc(5), from field 3
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime + stime
+
+
+def _core_s(core: int) -> float:
+    lines = (line.split() for line in Path("/proc/stat").read_text("ascii").splitlines())
+    fields = next(fields for fields in lines if fields and fields[0] == f"cpu{core}")
+    user, nice, system, _, _, _, _, stolen = (int(field) for field in fields[1:9])  # proc(5)
+    return (user + nice + system + stolen) / os.sysconf("SC_CLK_TCK")
 
 
 def _rss_mb(pid: int) -> float:
