@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cmath_stream.engine_cli import app as engine_app
+from cmath_stream import bench_cli, engine_cli
 from realtime.errors import CmathStreamError, SettingsError
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ schema_app = typer.Typer(no_args_is_help=True, help="The published event schema.
 config_app = typer.Typer(no_args_is_help=True, help="The settings in force.")
 app.add_typer(schema_app, name="schema")
 app.add_typer(config_app, name="config")
-app.add_typer(engine_app, name="engine")
+app.add_typer(engine_cli.app, name="engine")
+app.add_typer(bench_cli.app, name="bench")
 
 RedisUrl = Annotated[str | None, typer.Option("--redis", metavar="URL", help="Redis; default $REDIS_URL.")]
 

@@ -40,29 +40,27 @@ def sources(
             raise MediaError(f"two participants are called {name!r}: give names with --participant")
     words: dict[str, list[Caption]] = {name: [] for name in names}
     for path in captions or ():
-        _share_out(path, files, names, words)
+        for speaker, said in caption_files.read(path).items():
+            words[owner_of(path, speaker, files, names)] += said
     return [
         Source(name, path, tuple(sorted(words[name], key=lambda c: (c.start_s, c.end_s))))
         for name, path in zip(names, files, strict=True)
     ]
 
 
-def _share_out(path: Path, files: Sequence[Path], names: list[str], words: dict[str, list[Caption]]) -> None:
-    read = caption_files.read(path)
+def owner_of(path: Path, speaker: str | None, files: Sequence[Path], names: Sequence[str]) -> str:
+    """Which participant a speaker of the file `path` is. Raises MediaError where it is nobody."""
+    if len(names) == 1:
+        return names[0]
     stem = path.name.partition(".")[0]
     owners = [name for name, file in zip(names, files, strict=True) if file.name.partition(".")[0] == stem]
-    for speaker, said in read.items():
-        if len(names) == 1:
-            owner = names[0]
-        elif len(owners) == 1:
-            owner = owners[0]
-        else:
-            matching = [name for name in names if speaker is not None and name.lower() == speaker.lower()]
-            if not matching:
-                who = f"speaker {speaker!r}" if speaker else "captions without a speaker"
-                raise MediaError(f"{path}: {who} fits none of the participants {', '.join(names)}")
-            owner = matching[0]
-        words[owner] += said
+    if len(owners) == 1:
+        return owners[0]
+    for name in names:
+        if speaker is not None and name.lower() == speaker.lower():
+            return name
+    who = f"speaker {speaker!r}" if speaker else "captions without a speaker"
+    raise MediaError(f"{path}: {who} fits none of the participants {', '.join(names)}")
 
 
 def _name(path: Path) -> str:

@@ -14,9 +14,12 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from realtime.errors import CmathStreamError
 from realtime.redis_server import redis_server
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +52,17 @@ class Running:
 
     redis_url: str
     failed: asyncio.Event  # a role has ended by itself
+    pids: Mapping[str, int]  # of the roles, by name
 
-    async def until_done(self, work: asyncio.Task[None]) -> None:
-        """Wait for `work`, with its errors. Raises RoleFailed when a role ends first."""
+    async def until_done(self, work: asyncio.Task[T]) -> T:
+        """What `work` returns, with its errors. Raises RoleFailed when a role ends first."""
         failure = asyncio.create_task(_set(self.failed), name="failure")
         await asyncio.wait({work, failure}, return_when=asyncio.FIRST_COMPLETED)
         failure.cancel()
         await asyncio.gather(failure, return_exceptions=True)
         if not work.done():
             raise RoleFailed("a role ended by itself; its own message is above")
-        work.result()
+        return work.result()
 
 
 async def _set(event: asyncio.Event) -> None:
@@ -67,15 +71,19 @@ async def _set(event: asyncio.Event) -> None:
 
 @asynccontextmanager
 async def everything(
-    arguments: Sequence[str], redis_url: str | None, environ: Mapping[str, str] | None = None
+    arguments: Sequence[str],
+    redis_url: str | None,
+    environ: Mapping[str, str] | None = None,
+    chosen: Sequence[tuple[str, ...]] = ROLES,
 ) -> AsyncIterator[Running]:
     """Start all roles with these global CLI arguments; inside, all are ready. Drains them at the end.
 
-    `environ` adds to this process's environment. Raises RoleFailed if a role does not come up.
+    `environ` adds to this process's environment; `chosen` may leave roles out. Raises RoleFailed if a role
+    does not come up.
     """
     async with redis_server(redis_url, None) as url:
         environ = {**os.environ, **(environ or {}), "REDIS_URL": url}
-        roles = [_Role(" ".join(role), await _spawn([*arguments, *role], environ)) for role in ROLES]
+        roles = [_Role(" ".join(role), await _spawn([*arguments, *role], environ)) for role in chosen]
         failed = asyncio.Event()
         watchers: list[asyncio.Task[None]] = []
         try:
@@ -85,7 +93,7 @@ async def everything(
             watchers = [
                 asyncio.create_task(_watch(role, failed), name=f"watch-{role.name}") for role in roles
             ]
-            yield Running(url, failed)
+            yield Running(url, failed, {role.name: role.process.pid for role in roles})
         finally:
             for watcher in watchers:
                 watcher.cancel()

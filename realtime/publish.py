@@ -17,9 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
-from aiortc import RTCPeerConnection, RTCSessionDescription
+from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
 from yarl import URL
 
 from realtime import caption_channel
@@ -73,28 +74,16 @@ async def publish(
     """
     if speed != 1.0:
         raise SettingsError("a call is published at its own pace (speed 1); use replay for faster")
-    url = _endpoint(whip_url, participant)
+    url = endpoint(whip_url, participant)
     recording = Recording.open(source)
     clock = SendClock()
     with ThreadPoolExecutor(2, thread_name_prefix="publish") as decoding:
         sound = PlayedSound(source, clock, decoding)
         picture = PlayedPicture(source, clock, decoding) if recording.has_video and not audio_only else None
-        pc = new_connection(())
-        try:
-            for track in (sound, picture):
-                if track is not None:
-                    pc.addTransceiver(track, "sendonly")
-            line = _CaptionLine(pc)  # after the tracks: aiortc closes the transport of a channel made first
-            IceWatch(pc, "also" if is_loopback(url.host or "") else "never")
-            async with _whip_session(pc, url, token):
-                await line.wait_open()
-                clock.start()
-                await _play(recording, sound, line, captions, clock, on_progress)
-        finally:
-            await pc.close()
-            sound.stop()
-            if picture is not None:
-                picture.stop()
+        tracks = [sound] if picture is None else [sound, picture]
+        async with calling(url, tracks, token) as line:
+            clock.start()
+            await play(sound, line, captions, clock, recording.duration_s, on_progress)
     assert line.offset_ms is not None
     return PublishReport(
         participant=participant,
@@ -108,14 +97,45 @@ async def publish(
     )
 
 
-async def _play(
-    recording: Recording,
-    sound: PlayedSound,
-    line: _CaptionLine,
+@asynccontextmanager
+async def calling(
+    url: URL, tracks: Sequence[MediaStreamTrack], token: str | None
+) -> AsyncIterator[CaptionLine]:
+    """A call of these tracks to an `endpoint`; inside, the server is ready for them. Hangs up at the end.
+
+    Raises SignalingError and CmathStreamError as `publish` does.
+    """
+    pc = new_connection(())
+    try:
+        for track in tracks:
+            pc.addTransceiver(track, "sendonly")
+        line = CaptionLine(pc)  # after the tracks: aiortc closes the transport of a channel made first
+        IceWatch(pc, "also" if is_loopback(url.host or "") else "never")
+        async with _whip_session(pc, url, token):
+            await line.wait_open()
+            yield line
+    finally:
+        await pc.close()
+        for track in tracks:
+            track.stop()
+
+
+class Sound(Protocol):
+    """A track of sound that plays to its end."""
+
+    ended: asyncio.Event
+    sent_s: float
+
+
+async def play(
+    sound: Sound,
+    line: CaptionLine,
     captions: Sequence[Caption],
     clock: SendClock,
-    on_progress: Progress | None,
+    duration_s: float | None = None,
+    on_progress: Progress | None = None,
 ) -> None:
+    """Until the sound has ended, each caption said when its last word was. Raises CmathStreamError."""
     unsaid = deque(sorted(captions, key=lambda caption: caption.end_s))
 
     async def speak() -> None:
@@ -125,7 +145,7 @@ async def _play(
 
     async def report() -> None:
         while on_progress is not None:
-            on_progress(sound.sent_s, recording.duration_s)
+            on_progress(sound.sent_s, duration_s)
             await asyncio.sleep(_PROGRESS_S)
 
     speaking = asyncio.create_task(speak(), name="captions")
@@ -142,14 +162,14 @@ async def _play(
             line.send(caption)
         await line.flushed()
         if on_progress is not None:
-            on_progress(sound.sent_s, recording.duration_s)
+            on_progress(sound.sent_s, duration_s)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class _CaptionLine:
+class CaptionLine:
     """The client's end of the captions channel, which also says when the server is ready and gone."""
 
     def __init__(self, pc: RTCPeerConnection) -> None:
@@ -251,7 +271,8 @@ def _detail(response: aiohttp.ClientResponse, body: str) -> str:
         return f"{response.status} {response.reason}"
 
 
-def _endpoint(whip_url: str, participant: str) -> URL:
+def endpoint(whip_url: str, participant: str) -> URL:
+    """Where a participant joins. Raises SettingsError."""
     try:
         url = URL(whip_url)
     except ValueError:

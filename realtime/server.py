@@ -6,7 +6,8 @@ closes every peer, so that open utterances are flushed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from aiortc.rtcicetransport import parse_stun_turn_uri
 
 from realtime import telemetry
 from realtime.auth import require_token_off_loopback
+from realtime.loop_lag import watch_loop_lag
 from realtime.seats import Rooms
 from realtime.webrtc import PeerConfig
 from realtime.whip import Whip, bearer_middleware, cors_middleware
@@ -82,7 +84,15 @@ def make_app(rooms: Rooms, config: IngestConfig, ready: Ready = always_ready) ->
         pictures.shutdown(wait=False, cancel_futures=True)
 
     app.on_shutdown.append(shut_down)
+    app.cleanup_ctx.append(_loop_lag)
     return app
+
+
+async def _loop_lag(_: web.Application) -> AsyncIterator[None]:
+    watch = asyncio.create_task(watch_loop_lag(), name="loop lag")
+    yield
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
 
 
 async def _healthz(_: web.Request) -> web.Response:

@@ -34,6 +34,7 @@ _LATENCY_S = (
 )  # marks: 0.6 and 1.2
 _STAGE_S = (0.001, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0)
 _CONNECT_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0)  # mark: 1 s
+_LAG_S = tuple(round(0.0005 * 2 ** (n / 2), 6) for n in range(24))  # 0.5 ms to 1.4 s; mark: 8 ms
 _BATCH = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -52,6 +53,16 @@ SESSIONS_TOTAL: Final = _counter("sessions_total", "Conversations closed.", "out
 SESSIONS_REJECTED_TOTAL: Final = _counter("sessions_rejected_total", "WHIP offers refused.", "reason")
 SESSION_CONNECT_SECONDS: Final = _histogram(
     "session_connect_seconds", "From the WHIP offer to a connected peer.", _CONNECT_S
+)
+FRAMES_RECEIVED_TOTAL: Final = _counter(
+    "frames_received_total", "Decoded media frames read from the tracks of all peers.", "kind"
+)
+AUDIO_MISSING_SECONDS_TOTAL: Final = _counter(
+    "audio_missing_seconds_total", "Holes in audio: lost packets, or a sender that left out silence."
+)
+PICTURES_KEPT_TOTAL: Final = _counter("pictures_kept_total", "Video frames kept as pictures.")
+EVENT_LOOP_LAG_SECONDS: Final = _histogram(
+    "event_loop_lag_seconds", "How late the event loop of the ingest gives a task its turn.", _LAG_S
 )
 FRAMES_DROPPED_TOTAL: Final = _counter(
     "frames_dropped_total", "Media thrown away before a segment.", "kind", "reason"

@@ -188,9 +188,11 @@ class Peer:
     async def _read_audio(self, track: MediaStreamTrack) -> None:
         # Holes are left open (fill_s=0): who cuts utterances fills and counts them, to say what was lost.
         normaliser = AudioNormaliser(fill_s=0.0)
+        received = telemetry.FRAMES_RECEIVED_TOTAL.labels(kind="audio")
         try:
             while True:
                 frame = await track.recv()
+                received.inc()
                 assert (
                     isinstance(frame, av.AudioFrame) and frame.pts is not None and frame.time_base is not None
                 )
@@ -198,11 +200,14 @@ class Peer:
                     self._announced_s = None  # what was told at the opening was provisional
                 held_s = _AUDIO_HELD_FRAMES * frame.samples / frame.sample_rate
                 at_s = self._audio_clock.at_s(frame.pts, frame.time_base, self.seat.now_s() - held_s)
-                dropped_ms = normaliser.dropped_ms
-                for chunk in normaliser.push(frame, at_s):
+                dropped_ms, lost_ms = normaliser.dropped_ms, normaliser.lost_ms
+                chunks = normaliser.push(frame, at_s)
+                for chunk in chunks:
                     self.seat.push_audio(chunk)
-                if normaliser.dropped_ms > dropped_ms:
-                    telemetry.FRAMES_DROPPED_TOTAL.labels(kind="audio", reason="late").inc()
+                if normaliser.dropped_ms > dropped_ms:  # all of it, or its head while the clock settles
+                    reason = "trimmed" if chunks else "late"
+                    telemetry.FRAMES_DROPPED_TOTAL.labels(kind="audio", reason=reason).inc()
+                telemetry.AUDIO_MISSING_SECONDS_TOTAL.inc((normaliser.lost_ms - lost_ms) / 1000)
                 self._announce()
         except MediaStreamError:  # the track ended or was removed
             for chunk in normaliser.flush():
@@ -211,10 +216,12 @@ class Peer:
     async def _read_video(self, track: MediaStreamTrack) -> None:
         clock, sampler = TrackClock(), VideoSampler(self._config.video_fps)
         loop = asyncio.get_running_loop()
+        received = telemetry.FRAMES_RECEIVED_TOTAL.labels(kind="video")
         last_pts: int | None = None
         try:
             while True:
                 frame = await track.recv()
+                received.inc()
                 assert (
                     isinstance(frame, av.VideoFrame) and frame.pts is not None and frame.time_base is not None
                 )
@@ -242,6 +249,7 @@ class Peer:
             log.warning("peer %s: a video frame could not be compressed: %s", self._name, error)
             telemetry.FRAMES_DROPPED_TOTAL.labels(kind="video", reason="error").inc()
         else:
+            telemetry.PICTURES_KEPT_TOTAL.inc()
             self.seat.push_picture(job.result())
 
     # ---- captions --------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 from cmath_stream import events
-from cmath_stream.demo.run import Line, latencies_ms
+from cmath_stream.annotation import Line, latencies_ms
 from cmath_stream.events import Event
 from cmath_stream.watch import Entry, room_entries
 from realtime.messages import SAMPLE_RATE_HZ, Pcm

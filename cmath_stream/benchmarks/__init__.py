@@ -1,0 +1,1 @@
+"""How fast the line is and how much it bears, measured on whatever machine this is."""
