@@ -60,6 +60,22 @@ def load(
     _tell(asyncio.run(bench.measure(context.obj.arguments(), asked)), bench.show, as_json, out)
 
 
+@app.command()
+def model(
+    width: Annotated[int | None, typer.Option(min=32, help="d; default the shipped checkpoint's.")] = None,
+    window: Annotated[int | None, typer.Option(min=1, max=128, help="W; default its own.")] = None,
+    as_json: AsJson = False,
+    out: Out = None,
+) -> None:
+    """The fusion model's step by runtime and batch, beside full windows and the machine's floors."""
+    from rich.console import Console
+
+    from cmath_stream.benchmarks import model as bench
+
+    asked = bench.Asked(width, window)
+    _tell(bench.measure(asked, Console(stderr=True)), bench.show, as_json, out)
+
+
 @app.command(hidden=True)
 def crowd(plan: Path) -> None:
     """Play a part of the load (see `benchmarks.crowd`)."""
