@@ -298,7 +298,8 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, no table.")] = False,
 ) -> None:
     """Judge a checkpoint or encoder; the last line printed is one JSON object."""
-    from cmath_stream.training.tasks import Asked, cache_folder, judge, show
+    from cmath_stream.training.tasks import Asked, judge, show
+    from workers.cache import cache_folder
 
     result = judge(task.value, Asked(paths, checkpoint, text.value, data, cache_folder()))
     if not as_json:

@@ -7,6 +7,7 @@ CmathStreamError            one line that says what is wrong and what to do; the
 ├── BusError                Redis cannot be reached or refuses
 ├── SignalingError          a WHIP request that cannot be served; carries its HTTP status
 ├── ModelUnavailable        an encoder whose weights cannot be had here
+│   └── NotExportable       (workers.text_export) a text encoder that only torch can run here
 └── CheckpointError         (cmath_stream.checkpoint) a foreign or damaged checkpoint
 """
 

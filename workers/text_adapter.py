@@ -99,6 +99,14 @@ def read(path: Path) -> tuple[AdapterMeta, dict[str, Factor]]:
         raise ModelUnavailable(f"text adapter {card}: not a usable adapter: {error}") from error
 
 
+def digest(path: Path) -> str:
+    """SHA-256 of both files of an adapter, known without reading the factors. Raises ModelUnavailable."""
+    try:
+        return hashlib.sha256(b"".join(file.read_bytes() for file in _pair(path))).hexdigest()
+    except OSError as error:
+        raise ModelUnavailable(f"text adapter {error.filename}: {error.strerror}") from error
+
+
 def save(path: Path, factors: Mapping[str, Factor], meta: AdapterMeta) -> None:
     """Write both files, factors as float16; the weights first, so that no half pair loads."""
     weights, card = _pair(path)

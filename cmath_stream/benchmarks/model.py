@@ -115,7 +115,7 @@ def _model(given: CMATH, asked: Asked) -> CMATH:
 
 
 def _steps(
-    made: dict[ProgramName, Program], calls: dict[tuple[str, str], Call], rounds: int
+    made: Mapping[ProgramName, Program], calls: Calls, rounds: int
 ) -> list[Figures]:
     """Milliseconds of a batch by way, runtime and batch size."""
     window = made["window"].module.model
@@ -206,7 +206,7 @@ def _best_s(work: Way) -> float:
     return min(taken)
 
 
-def _fusion(checkpoint: Checkpoint, model: CMATH, calls: dict[tuple[str, str], Call], rounds: int) -> Figures:
+def _fusion(checkpoint: Checkpoint, model: CMATH, calls: Calls, rounds: int) -> Figures:
     """The engine as the fusion calls it, beside the model called eagerly, an utterance at a time."""
     meta = replace(checkpoint.meta, config=model.config)
     best = next(name for name in RUNTIMES if (name, "ask") in calls)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,11 +36,6 @@ class Task:
     default: str  # checkpoint or encoder that is judged unless another is named
     paths: int
     judge: Callable[[Asked, str], tuple[Judged, Mapping[str, Any]]]  # and what else goes into the JSON
-
-
-def cache_folder() -> Path:
-    """Where features are kept between runs: $XDG_CACHE_HOME/cmath-stream, by default under ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cmath-stream"
 
 
 def judge(task: str, asked: Asked) -> dict[str, Any]:

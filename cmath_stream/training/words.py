@@ -35,7 +35,7 @@ from cmath_stream.training.losses import losses
 from cmath_stream.training.recipe import Recipe, model_config
 from cmath_stream.training.train import class_weights, fit, stretch
 from workers import text_adapter
-from workers.text import DEFAULT_ENCODER, load_encoder
+from workers.text_encoder import DEFAULT_ENCODER, load_encoder
 from workers.training.lora import LearningEncoder, factors
 
 ADAPTED = f"{DEFAULT_ENCODER}+emotion"
