@@ -299,7 +299,7 @@ def evaluate(
 ) -> None:
     """Judge a checkpoint or encoder; the last line printed is one JSON object."""
     from cmath_stream.training.tasks import Asked, judge, show
-    from workers.cache import cache_folder
+    from realtime.cache import cache_folder
 
     result = judge(task.value, Asked(paths, checkpoint, text.value, data, cache_folder()))
     if not as_json:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ from cmath_stream.engine import Engine
 from cmath_stream.model import CMATH
 from cmath_stream.programs import Program, ProgramName
 from cmath_stream.runtimes import RUNTIMES, Call, RuntimeName, RuntimeUnavailable, eager, runtime
+from realtime.cache import cache_folder
 
 FORMAT = 1
 _CARD = "engine.json"
@@ -47,8 +47,8 @@ class Identity:
 
 
 def folder() -> Path:
-    """Where engines are kept: $XDG_CACHE_HOME/cmath-stream/engines, by default under ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cmath-stream" / "engines"
+    """Where engines are kept."""
+    return cache_folder() / "engines"
 
 
 def identity(engine: Engine, name: RuntimeName) -> Identity:

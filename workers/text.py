@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from realtime.cache import cache_folder
 from realtime.errors import ModelUnavailable
 from realtime.messages import Answer, Features, FeaturesMissing, Job, Modality, Segment
-from workers.cache import cache_folder
 from workers.extractor import FeatureSpec
 from workers.text_encoder import DEFAULT_ENCODER, Embedder, Floats, load_embedder
 from workers.text_export import NotExportable, open_or_export

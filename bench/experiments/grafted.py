@@ -22,7 +22,7 @@ from cmath_stream.training.embedding import Words
 from cmath_stream.training.evaluate import answer, cross_fitted, patterns
 from cmath_stream.training.live import open_set, train_live
 from cmath_stream.training.recipe import Recipe, read_recipe
-from workers.cache import cache_folder
+from realtime.cache import cache_folder
 
 NAMES = ("text", "audio", "visual")
 FULL = "CMATH, words + voice + face"

@@ -20,7 +20,7 @@ from bench.experiments.common import Answered, arguments, contrast, main_file, r
 from cmath_stream.training.embedding import Words
 from cmath_stream.training.feature_recipe import read_feature_recipe
 from cmath_stream.training.feature_training import Variant, WordEncoder, cross_validate, read_for
-from workers.cache import cache_folder
+from realtime.cache import cache_folder
 
 FULL, CAUSAL = "CMATH, words + audio", "CMATH, words + audio, causal"
 PUBLISHED = (

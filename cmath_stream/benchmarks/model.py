@@ -114,9 +114,7 @@ def _model(given: CMATH, asked: Asked) -> CMATH:
     return CMATH(config, decoder=False).eval().requires_grad_(False)
 
 
-def _steps(
-    made: Mapping[ProgramName, Program], calls: Calls, rounds: int
-) -> list[Figures]:
+def _steps(made: Mapping[ProgramName, Program], calls: Calls, rounds: int) -> list[Figures]:
     """Milliseconds of a batch by way, runtime and batch size."""
     window = made["window"].module.model
     assert isinstance(window, CMATH)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cmath_stream.training.recipe import read_kind, read_recipe
-from workers.cache import cache_folder
+from realtime.cache import cache_folder
 
 
 def run(recipe: Path, data: Path, out: Path, *, resume: bool) -> Path:
