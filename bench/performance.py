@@ -1,0 +1,214 @@
+"""The performance page, written from the raw files of `cmath-stream bench` and from nothing else.
+
+    python -m bench.performance [--results docs/results/performance] [--out docs]
+
+Reads `model-*.json`, `latency.json` and `load-*.json`; the same files give the same page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.result_tables import table
+
+PAGE = "PERFORMANCE.md"
+Raw = dict[str, Any]
+
+INTRODUCTION = """# Performance
+
+*`python -m bench.performance` writes this page from [`results/performance/`](results/performance/); a change
+by hand is lost.*
+
+Figures are **ratios of one run**, everything compared taking turns, on the machine named at each table.
+Absolute times are those of that machine on that day. What costs grow with:
+
+| what | grows with | does not grow with |
+|---|---|---|
+| a step of the model | d^2 for the new utterance, W d for what it asks | turns so far, sessions held |
+| memory of the fusion | `fusion.engine.remembered` pages; a page is an utterance | length of conversations |
+| the ingest | participants, pictures a second | length of conversations |
+"""
+
+
+def page(folder: Path) -> str:
+    """The page of a folder of raw files."""
+    parts = [INTRODUCTION]
+    parts += [_model(raw) for raw in _read(folder, "model-*.json")]
+    parts += [_latency(raw) for raw in _read(folder, "latency.json")]
+    loads = _read(folder, "load-*.json")
+    if loads:
+        parts.append(_load(loads))
+    return "\n".join(parts)
+
+
+def _read(folder: Path, pattern: str) -> list[Raw]:
+    return [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob(pattern))]
+
+
+def _wrapped(*sentences: str) -> str:
+    return textwrap.fill(" ".join(sentences), 120, break_long_words=False, break_on_hyphens=False)
+
+
+def _machine(raw: Raw) -> str:
+    it = raw["machine"]
+    return (
+        f"{it['cpu']}, {it['cores']} cores, Python {it['python']}, load average at the start "
+        f"{it['load_average'][0]:g}"
+    )
+
+
+def _model(raw: Raw) -> str:
+    ms = {(row["way"], row["runtime"], row["batch"]): row["ms"] for row in raw["step_ms"]}
+    batches = list(dict.fromkeys(row["batch"] for row in raw["step_ms"]))
+    base = {batch: ms["every row", "eager", batch] for batch in batches}
+    said = {
+        "every row": "every row of the full window",
+        "window": "newest row of the full window",
+        "remember": "compress the new utterance",
+        "ask": "ask what is remembered",
+        "step": "**step: both**",
+    }
+    rows = [
+        [said[way], runtime]
+        + [f"{ms[way, runtime, b]:.2f} ms, {base[b] / ms[way, runtime, b]:.1f}x" for b in batches]
+        for way, runtime in dict.fromkeys((way, runtime) for way, runtime, _ in ms)
+    ]
+    floors, fusion = raw["floors"], raw["fusion"]
+    floor = {(row["way"], row["batch"]): row for row in floors["rows"]}
+    best = fusion["runtime"]
+    lines = [
+        f"## The model: d {raw['width']}, W {raw['window']}, {len(raw['modalities'])} modalities, one thread",
+        "",
+        _wrapped(
+            f"`cmath-stream bench model --width {raw['width']} --window {raw['window']}`; {_machine(raw)}.",
+            "The factor: how many times faster than eager on every row, in inference mode, without decoder.",
+        ),
+        "",
+        table(["what", "runtime", *(f"batch {b}" for b in batches)], rows),
+        "",
+        "| mark | " + " | ".join(f"batch {b}" for b in batches) + " |",
+        "|---|" + "---|" * len(batches),
+        "| newest row of the full window: compiled against eager | "
+        + " | ".join(f"{ms['window', 'eager', b] / ms['window', best, b]:.2f}x" for b in batches)
+        + " |",
+        "| step against that compiled full window | "
+        + " | ".join(f"1/{ms['window', best, b] / ms['step', best, b]:.1f}" for b in batches)
+        + " |",
+        "| step against every row, same runtime not compiled | "
+        + " | ".join(f"1/{base[b] / ms['step', 'eager', b]:.1f}" for b in batches)
+        + " |",
+        "| full window against its floor of operations | "
+        + " | ".join(f"{ms['window', best, b] / floor['window', b]['flop_ms']:.1f}x" for b in batches)
+        + " |",
+        "| step against its floor: operations, or reading the weights | "
+        + " | ".join(f"{ms['step', best, b] / _step_floor(floor, b):.1f}x" for b in batches)
+        + " |",
+        "",
+        _wrapped(
+            f"Floors: this core multiplies at {floors['gflops']:g} GFLOP/s at best and reads",
+            f"{floors['read_gb_s']:g} GB/s of a matrix that no cache holds.",
+        ),
+        "",
+        _wrapped(
+            f"The fusion's engine ({best}) answers {fusion['utterances_per_second']:,} utterances a second",
+            f"for {fusion['concurrent_calls']} calls on one core, **{fusion['ratio']:g} times** what calling",
+            f"the model eagerly for every full window gives. A step at turn {fusion['turns']['at'][1]:,} costs",
+            f"**{fusion['turns']['ratio']:g}** of one at turn {fusion['turns']['at'][0]}. A session's window",
+            f"takes {fusion['session_kilobytes']:g} kB, all pages {fusion['memory_megabytes']:g} MB,",
+            "and no more comes, however many sessions there are.",
+        ),
+    ]
+    lacking = ", ".join(f"{name} ({what})" for name, what in raw["runtimes_not_here"].items())
+    return "\n".join([*lines, f"\nNot on this machine: {lacking}.\n" if lacking else ""])
+
+
+def _step_floor(floor: dict[tuple[str, int], Raw], batch: int) -> float:
+    return sum(
+        max(floor[way, batch]["flop_ms"], floor[way, batch]["weight_ms"]) for way in ("remember", "ask")
+    )
+
+
+def _latency(raw: Raw) -> str:
+    names = {
+        "end of speech to event": raw["end_to_event_ms"],
+        "endpoint delay, of it": raw["endpoint_delay_ms"],
+        "after the endpoint decision": raw["after_endpoint_ms"],
+        **{f"stage {name}": row for name, row in raw["stages_ms"].items()},
+    }
+    rows = [
+        [name, str(row["n"]), f"{row['p50']:g}", f"{row['p95']:g}"] for name, row in names.items() if row["n"]
+    ]
+    histogram = raw["endpoint_delay_ms"]["histogram"]
+    spread = ", ".join(
+        f"{low}-{high} ms: {count}"
+        for low, high, count in zip(
+            histogram["edges"], histogram["edges"][1:], histogram["counts"], strict=False
+        )
+        if count
+    )
+    return "\n".join([
+        "## From the end of speech to the event",
+        "",
+        _wrapped(
+            f"`cmath-stream bench latency --calls {raw['calls']}`; {_machine(raw)}. Real WebRTC, captions",
+            f"given; the end of speech is the {raw['truth']}, by the publisher's clock; the event is there",
+            "when Redis has it.",
+        ),
+        "",
+        table(["milliseconds", "n", "p50", "p95"], rows),
+        "",
+        f"Endpoint delays: {spread}. Utterances cut early: {raw['cut_early_pct']:g} %.",
+        "",
+    ])  # fmt: skip
+
+
+def _load(raws: Sequence[Raw]) -> str:
+    rows = [
+        [
+            f"{raw['audio']} audio, {raw['video']} with video",
+            f"{raw['frames_received'] + raw['video_received']:,} of "
+            f"{raw['frames_expected'] + raw['video_expected']:,}",
+            f"{raw['loop_lag_p50_ms']:g} / {raw['loop_lag_p99_ms']:g}",
+            f"{100 * raw['cpu_share']:.0f} %",
+            f"{raw['rss_mb']:g}",
+            raw["verdict"],
+        ]
+        for raw in raws
+    ]
+    return "\n".join([
+        "## One ingest process on one core",
+        "",
+        _wrapped(
+            f"`cmath-stream bench load --audio N --video M`, {raws[0]['seconds']:g} s; {_machine(raws[0])}.",
+            "Real WebRTC publishers on the other core send packets that were encoded before.",
+        ),
+        "",
+        table(["participants", "frames", "loop lag p50 / p99, ms", "core", "MB", "verdict"], rows),
+        "",
+    ])  # fmt: skip
+
+
+def write(results: Path, out: Path) -> Path:
+    """Write the page; returns its path."""
+    path = out / PAGE
+    path.write_text(page(results), "utf-8")
+    return path
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, default=Path("docs/results/performance"))
+    parser.add_argument("--out", type=Path, default=Path("docs"))
+    given = parser.parse_args(arguments)
+    print(write(given.results, given.out))
+
+
+if __name__ == "__main__":
+    main()
