@@ -117,9 +117,9 @@ def _model(raw: Raw) -> str:
         _wrapped(
             f"The fusion's engine ({best}) answers {fusion['utterances_per_second']:,} utterances a second",
             f"for {fusion['concurrent_calls']} calls on one core, **{fusion['ratio']:g} times** what calling",
-            f"the model eagerly for every full window gives. A step at turn {fusion['turns']['at'][1]:,} costs",
-            f"**{fusion['turns']['ratio']:g}** of one at turn {fusion['turns']['at'][0]}. A session's window",
-            f"takes {fusion['session_kilobytes']:g} kB, all pages {fusion['memory_megabytes']:g} MB,",
+            f"the model eagerly for every full window gives. A step at turn {fusion['turns']['at'][1]:,}",
+            f"costs **{fusion['turns']['ratio']:g}** of one at turn {fusion['turns']['at'][0]}.",
+            f"A session's window takes {fusion['session_kilobytes']:g} kB, all pages {fusion['memory_megabytes']:g} MB,",
             "and no more comes, however many sessions there are.",
         ),
     ]

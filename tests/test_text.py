@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from workers import text as module
 from workers.extractor import FeatureSpec
 from workers.text import TextConfig, TextExtractor, primary
 from workers.text_encoder import load_encoder
-from workers.transcribe import Words
+from workers.transcribe import Spoken, Words
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ class Ear:
         self.words = words
         self.asked: list[str | None] = []
 
-    def recognise(self, pcm: object, language: str | None) -> Words:
-        self.asked.append(language)
-        return self.words
+    def recognise(self, utterances: Sequence[Spoken]) -> list[Words]:
+        self.asked += [spoken.language for spoken in utterances]
+        return [self.words] * len(utterances)
 
 
 @pytest.fixture
@@ -117,6 +117,9 @@ def test_speech_is_recognised_where_no_words_are_given(deaf: TextExtractor, ear:
     assert (result.text, result.language, result.quality) == ("Oh no.", "en", 0.8)
     assert ear.asked == ["en"]
     assert deaf.needs_pcm
+    several = deaf.extract([make_segment("a"), make_segment("b", text="Given."), make_segment("c")])
+    assert [each.text for each in several if isinstance(each, Features)] == ["Oh no.", "Given.", "Oh no."]
+    ear.asked = ["en"]
     assert features(deaf, make_segment(text="Given.")).text == "Given."
     assert answer(deaf, make_segment(captions_pending=True)) is None
     assert ear.asked == ["en"]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,16 @@ import pytest
 from realtime.errors import ModelUnavailable
 from realtime.messages import Pcm
 from workers import transcribe
-from workers.transcribe import TranscribeConfig, Transcriber, find_model
+from workers.transcribe import Spoken, TranscribeConfig, Transcriber, Words, find_model
 
 
 def speech(seconds: float) -> Pcm:
     return np.random.default_rng(0).normal(0.0, 0.1, int(seconds * 16_000)).astype(np.float32)
+
+
+def hear(transcriber: Transcriber, seconds: float, language: str | None = "en") -> Words:
+    (words,) = transcriber.recognise([Spoken(speech(seconds), language)])
+    return words
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +38,9 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     seen: list[int] = []
     decode = Transcriber._decode
 
-    def watched(self: Transcriber, mel: Pcm, language: str | None, seconds: float) -> transcribe.Words:
-        seen.append(mel.shape[1])
-        return decode(self, mel, language, seconds)
+    def watched(self: Transcriber, mels: Pcm, languages: Sequence[str | None]) -> list[Words]:
+        seen.extend([mels.shape[2]] * len(mels))
+        return decode(self, mels, languages)
 
     monkeypatch.setattr(Transcriber, "_decode", watched)
     yield seen
@@ -44,37 +49,62 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 def test_an_utterance_is_decoded_once_from_a_window_of_its_length(
     trusting: Transcriber, windows: list[int]
 ) -> None:
-    words = trusting.recognise(speech(2.0), "en")
+    words = hear(trusting, 2.0)
     assert words.language == "en"
     assert 0.0 <= words.quality <= 1.0
     assert words.reliable
-    assert windows == [250]  # 2 s and the silence after it
+    assert windows == [300]  # 2 s and the silence after it, in whole seconds
 
 
 @pytest.mark.parametrize("language", [None, "tlh"])
 def test_a_language_that_is_not_given_or_not_known_is_detected(
     trusting: Transcriber, language: str | None
 ) -> None:
-    spoken = trusting.recognise(speech(1.0), language).language
+    spoken = hear(trusting, 1.0, language).language
     assert spoken in trusting._model.supported_languages
 
 
 def test_the_same_speech_gives_the_same_words(trusting: Transcriber) -> None:
-    assert trusting.recognise(speech(1.0), "en") == trusting.recognise(speech(1.0), "en")
+    assert hear(trusting, 1.0) == hear(trusting, 1.0)
+
+
+def test_utterances_of_one_length_share_a_pass_and_say_what_they_say_alone(
+    trusting: Transcriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = (1.2, 3.0, 1.3, 0.9, 3.1, 2.0)
+    spoken = [Spoken(speech(each), "en") for each in seconds]
+    alone = [trusting.recognise([each])[0] for each in spoken]
+    passes: list[int] = []
+    decode = Transcriber._decode
+
+    def counted(self: Transcriber, mels: Pcm, languages: Sequence[str | None]) -> list[Words]:
+        passes.append(len(mels))
+        return decode(self, mels, languages)
+
+    monkeypatch.setattr(Transcriber, "_decode", counted)
+    together = trusting.recognise(spoken)
+    assert sorted(passes) == [1, 2, 3]  # windows of 3, of 4 and of 2 seconds
+    for one, other in zip(together, alone, strict=True):
+        assert (one.text, one.language, one.reliable) == (other.text, other.language, other.reliable)
+        assert one.quality == pytest.approx(other.quality, rel=1e-3)
+
+
+def test_nobody_spoke(trusting: Transcriber) -> None:
+    assert trusting.recognise([]) == []
 
 
 @pytest.mark.parametrize("seconds", [0.01, 29.9, 40.0])
 def test_any_length_is_taken(trusting: Transcriber, windows: list[int], seconds: float) -> None:
-    trusting.recognise(speech(seconds), "en")
+    hear(trusting, seconds)
     assert max(windows) <= transcribe.WINDOW_FRAMES
 
 
 def test_doubtful_words_get_the_full_window_and_then_no_trust(tiny_whisper: str, windows: list[int]) -> None:
     strict = Transcriber(TranscribeConfig(model=tiny_whisper, device="cpu", min_logprob=0.0))
     strict.load()
-    words = strict.recognise(speech(1.0), "en")
+    words = hear(strict, 1.0)
     assert not words.reliable
-    assert windows == [150, transcribe.WINDOW_FRAMES]
+    assert windows == [200, transcribe.WINDOW_FRAMES]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from workers.extractor import FeatureSpec
 from workers.text_encoder import DEFAULT_ENCODER, Embedder, Floats, load_embedder
 from workers.text_export import NotExportable, open_or_export
 from workers.text_onnx import Precision
-from workers.transcribe import TranscribeConfig, Transcriber
+from workers.transcribe import Spoken, TranscribeConfig, Transcriber
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,8 @@ class TextExtractor:
     def extract(self, jobs: Sequence[Job]) -> list[Answer | None]:
         """Embeddings, or why there is none; None for a Segment whose words come later as a Transcript."""
         began_s = time.perf_counter()
-        found = [self._words(job) for job in jobs]
+        heard = self._recognised(jobs)
+        found = [heard[row] if row in heard else self._given(job) for row, job in enumerate(jobs)]
         texts = [words.text for words in found if isinstance(words, _Utterance)]
         vectors = iter(self._embed(texts)) if texts else iter(())
         took_ms = round((time.perf_counter() - began_s) * 1000)
@@ -131,20 +132,30 @@ class TextExtractor:
                 )
         return answers
 
-    def _words(self, job: Job) -> _Utterance | _Missing | None:
-        """Words to embed, or why there are none, or None where they come later."""
+    def _given(self, job: Job) -> _Utterance | _Missing | None:
+        """Words that came with the job, or why there are none, or None where they come later."""
         if job.text is not None:
             return self._usable(job.text, job.language, 1.0)
         if not isinstance(job, Segment):
             return _Missing("no_caption")  # the worker turns it into a Segment where speech can be recognised
-        if job.captions_pending:
-            return None
+        return None if job.captions_pending else _Missing("no_transcriber")
+
+    def _recognised(self, jobs: Sequence[Job]) -> dict[int, _Utterance | _Missing]:
+        """Words of the jobs that bring speech alone, by row; all of them together."""
         if self._transcriber is None:
-            return _Missing("no_transcriber")
-        heard = self._transcriber.recognise(job.pcm, primary(job.language))
-        if not heard.reliable:
-            return _Missing("low_quality")
-        return self._usable(heard.text, heard.language, heard.quality)
+            return {}
+        rows = {
+            row: Spoken(job.pcm, primary(job.language))
+            for row, job in enumerate(jobs)
+            if isinstance(job, Segment) and job.text is None and not job.captions_pending
+        }
+        heard = self._transcriber.recognise(list(rows.values()))
+        return {
+            row: self._usable(words.text, words.language, words.quality)
+            if words.reliable
+            else _Missing("low_quality")
+            for row, words in zip(rows, heard, strict=True)
+        }
 
     def _usable(self, text: str, language: str | None, quality: float) -> _Utterance | _Missing:
         if not text.strip():
