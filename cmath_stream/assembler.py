@@ -3,6 +3,9 @@
 An utterance leaves when every modality has answered, or provisionally at `deadline_s` without the ones
 that are late; those get until `final_s` to make a revision, and are then missing for good. A slow utterance
 holds the later ones of its session, never longer than its own deadline.
+
+Extractors may work on an utterance before its end is decided. Their answers wait here for the announcement,
+which names the attempt that holds; answers to any other attempt are void and never part of anything.
 """
 
 from __future__ import annotations
@@ -44,7 +47,10 @@ class Assembled:
 
 @dataclass(slots=True)
 class _Early:
+    """Answers to the latest attempt that was heard of."""
+
     since_s: float
+    attempt: int
     answers: dict[Modality, Answer] = field(default_factory=dict)
 
 
@@ -79,23 +85,22 @@ class Assembler:
     def announce(self, utterance: UtteranceEnded, now_s: float) -> list[Assembled]:
         """An utterance took its place; utterances come in order of `index`."""
         early = self._early.pop(utterance.utterance_id, None)
-        self._queue.append(_Waiting(utterance, now_s, early.answers if early else {}))
+        valid = early is not None and early.attempt == utterance.attempt
+        self._queue.append(_Waiting(utterance, now_s, early.answers if early and valid else {}))
         return self.expire(now_s)
 
     def answer(self, answer: Answer, now_s: float) -> list[Assembled]:
         """An extractor spoke: before its utterance's turn, in time, or as a correction before the end."""
         uid = answer.utterance_id
         late = self._provisional.get(uid)
-        if late is not None:
-            late.answers[answer.modality] = answer
-            return self._revise(late, now_s)
-        waiting = next((w for w in self._queue if w.utterance.utterance_id == uid), None)
-        if waiting is not None:
+        waiting = late or next((w for w in self._queue if w.utterance.utterance_id == uid), None)
+        if waiting is None:
+            if uid not in self._done:
+                self._keep(answer, now_s)
+        elif answer.attempt == waiting.utterance.attempt:
             waiting.answers[answer.modality] = answer
-        elif uid not in self._done:
-            self._early.setdefault(uid, _Early(now_s)).answers[answer.modality] = answer
-            while len(self._early) > _KEPT:
-                self._early.popitem(last=False)
+            if late is not None:
+                return self._revise(late, now_s)
         return self.expire(now_s)
 
     def expire(self, now_s: float) -> list[Assembled]:
@@ -119,6 +124,18 @@ class Assembler:
         if self._queue:
             times.append(self._queue[0].since_s + self._config.deadline_s)
         return min(times, default=None)
+
+    def _keep(self, answer: Answer, now_s: float) -> None:
+        """An answer that came before its utterance's turn."""
+        uid = answer.utterance_id
+        early = self._early.get(uid)
+        if early is None or early.attempt < answer.attempt:
+            self._early.pop(uid, None)  # so that they stay in order of time
+            early = self._early[uid] = _Early(now_s, answer.attempt)
+        if early.attempt == answer.attempt:
+            early.answers[answer.modality] = answer
+        while len(self._early) > _KEPT:
+            self._early.popitem(last=False)
 
     def _complete(self, waiting: _Waiting) -> bool:
         return all(modality in waiting.answers for modality in self._config.modalities)

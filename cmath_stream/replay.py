@@ -25,6 +25,7 @@ from realtime.messages import (
     Pcm,
     Picture,
     Segment,
+    SegmentWithdrawn,
     SessionClosed,
     Transcript,
 )
@@ -110,6 +111,7 @@ class Replay:
                 for answer in next(answers):
                     outcomes += fusion.push(answer, _NO_TIME) if answer is not None else []
             else:
+                assert not isinstance(message, SegmentWithdrawn)  # nothing starts early where nobody waits
                 outcomes += fusion.push(message, _NO_TIME)
         pending = [outcome for outcome in outcomes if isinstance(outcome, Pending)]
         predictions = iter(self._engine.step([one.window for one in pending]))

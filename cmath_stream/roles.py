@@ -14,6 +14,7 @@ from contextlib import suppress
 from aiohttp import web
 
 from cmath_stream.config import Settings, load_checkpoint, make_extractor
+from realtime.backlog import Backlog
 from realtime.errors import SettingsError
 from realtime.messages import Modality
 from realtime.redis_bus import Outbox, Writer, check, connect
@@ -37,11 +38,20 @@ async def ingest(config: Settings, stop: asyncio.Event, ready: Ready) -> None:
         await check(client)
         outbox = Outbox(client, config.redis)
         carrier = asyncio.create_task(outbox.run(), name="outbox")
+        backlog = Backlog(client, config.redis)
+        watch = asyncio.create_task(backlog.run(), name="backlog")
         crowded = "Redis is away and too much waits for it"
-        rooms = Rooms(config.session, VadModel(), outbox.put, lambda: crowded if outbox.crowded else None)
+
+        def refuse() -> str | None:
+            return crowded if outbox.crowded else None
+
+        def unread() -> int | None:
+            return None if outbox.crowded else backlog.unread
+
+        rooms = Rooms(config.session, VadModel(), outbox.put, refuse, unread)
 
         async def is_ready() -> str | None:
-            return crowded if outbox.crowded else None
+            return refuse()
 
         app = make_app(rooms, config.ingest, is_ready)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
@@ -54,6 +64,7 @@ async def ingest(config: Settings, stop: asyncio.Event, ready: Ready) -> None:
             await asyncio.wait({stopped, carrier}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
+            watch.cancel()
             await _close(runner, rooms, outbox, carrier)
 
 

@@ -22,7 +22,15 @@ from cmath_stream.programs import ProgramName
 from cmath_stream.runtimes import Call
 from realtime import telemetry
 from realtime.errors import WireError
-from realtime.messages import Features, FeaturesMissing, InboxMessage, Segment, Transcript, UtteranceEnded
+from realtime.messages import (
+    Features,
+    FeaturesMissing,
+    InboxMessage,
+    Segment,
+    SegmentWithdrawn,
+    Transcript,
+    UtteranceEnded,
+)
 from realtime.redis_events import EventLog
 from realtime.redis_reader import Delivery, GroupReader
 
@@ -38,6 +46,7 @@ _DRAIN_S = 10.0  # after SIGTERM, for utterances whose features are still on the
 class _Session:
     fusion: SessionFusion
     held: list[tuple[str, Delivery]] = field(default_factory=list)  # (utterance id, entry) not done yet
+    attempts: dict[str, int] = field(default_factory=dict)  # utterance id → whose media go at its end
     seen_s: float = 0.0  # monotonic
 
 
@@ -92,7 +101,7 @@ class FusionService:
         settled: list[Delivery] = []
         for delivery in deliveries:
             message = delivery.message
-            if isinstance(message, (WireError, Segment, Transcript)):
+            if isinstance(message, (WireError, Segment, Transcript, SegmentWithdrawn)):
                 reason = str(message) if isinstance(message, WireError) else "a job, not a notice"
                 await self._reader.dead_letter(delivery, reason)
                 continue
@@ -105,6 +114,8 @@ class FusionService:
             outcomes += [(session.fusion, outcome) for outcome in session.fusion.push(message, now_s)]
             if isinstance(message, (UtteranceEnded, Features, FeaturesMissing)):
                 session.held.append((message.utterance_id, delivery))
+                if isinstance(message, UtteranceEnded):
+                    session.attempts[message.utterance_id] = message.attempt
             else:
                 settled.append(delivery)
         for session in self._sessions.values():
@@ -140,7 +151,7 @@ class FusionService:
             log.error("features refused: %s", problem)
         return FeaturesMissing(
             features.session_id, features.utterance_id, features.modality, "extractor_mismatch",
-            features.took_ms, features.text, features.language,
+            features.took_ms, features.text, features.language, features.attempt,
         )  # fmt: skip
 
     async def _publish(self, outcomes: list[tuple[SessionFusion, Outcome]]) -> None:
@@ -164,7 +175,11 @@ class FusionService:
             await self._events.publish(event["session_id"], event["event_id"], events.to_json(event))
             if _is_end(event):
                 telemetry.UTTERANCES_TOTAL.labels(outcome=event["type"].partition(".")[2]).inc()
-                await self._events.drop_media(event["session_id"], event["utterance_id"])
+                await self._drop_media(event["session_id"], event["utterance_id"])
+
+    async def _drop_media(self, session_id: str, utterance_id: str) -> None:
+        attempt = self._sessions[session_id].attempts.pop(utterance_id, 0)
+        await self._events.drop_media(session_id, utterance_id, attempt)
 
 
 def _is_end(event: events.Event) -> bool:

@@ -8,7 +8,8 @@ told that there is none.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from realtime.messages import Caption
 
@@ -23,6 +24,7 @@ class _Utterance:
     id: str
     start_s: float
     end_s: float = float("inf")  # still open
+    attempt: int = 0  # of its segment
     captions: list[Caption] = field(default_factory=list)
     waits_until_s: float | None = None
 
@@ -44,13 +46,20 @@ class CaptionTrack:
 
     def add(self, caption: Caption, open_id: str) -> str | None:
         """A caption arrived. Returns the ended utterance whose words it changes, if it does."""
-        best = max(self._utterances, key=lambda u: u.overlap_s(caption), default=None)
-        if best is None or best.overlap_s(caption) <= -_SLACK_S or best.id == open_id:
+        best = _home(caption, self._utterances)
+        if best is None or best.id == open_id:
             self._homeless.append(caption)  # its utterance is open, or still to come
             return None
         best.captions.append(caption)
         best.waits_until_s = None
         return best.id
+
+    def so_far(self, utterance_id: str, end_s: float) -> Words:
+        """The words that an open utterance would have if it ended at `end_s`; nothing changes by asking."""
+        this = self._of(utterance_id)
+        ended = replace(this, end_s=end_s)
+        known = [ended if utterance is this else utterance for utterance in self._utterances]
+        return _joined(caption for caption in self._homeless if _home(caption, known) is ended)
 
     def end(self, utterance_id: str, end_s: float, now_s: float) -> tuple[list[str], Words]:
         """An utterance ended: the words that had arrived for it, and the earlier utterances whose words
@@ -59,8 +68,8 @@ class CaptionTrack:
         this.end_s = end_s
         changed: list[str] = []
         for caption in list(self._homeless):
-            best = max(self._utterances, key=lambda u: u.overlap_s(caption))
-            if best.overlap_s(caption) > -_SLACK_S:
+            best = _home(caption, self._utterances)
+            if best is not None:
                 self._homeless.remove(caption)
                 best.captions.append(caption)
                 best.waits_until_s = None
@@ -79,14 +88,32 @@ class CaptionTrack:
 
     def text_of(self, utterance_id: str) -> Words:
         """(text, language) of an utterance so far; text None without captions."""
-        captions = sorted(self._of(utterance_id).captions, key=lambda c: (c.start_s, c.end_s))
-        languages = [caption.language for caption in captions if caption.language]
-        text = " ".join(caption.text for caption in captions) if captions else None
-        return text, languages[0] if languages else None
+        return _joined(self._of(utterance_id).captions)
 
     def end_of(self, utterance_id: str) -> float:
         """End of an utterance, session seconds."""
         return self._of(utterance_id).end_s
 
+    def settle(self, utterance_id: str, attempt: int) -> None:
+        """An ended utterance's segment is this one."""
+        self._of(utterance_id).attempt = attempt
+
+    def attempt_of(self, utterance_id: str) -> int:
+        """Number of an ended utterance's segment."""
+        return self._of(utterance_id).attempt
+
     def _of(self, utterance_id: str) -> _Utterance:
         return next(u for u in self._utterances if u.id == utterance_id)
+
+
+def _home(caption: Caption, utterances: Iterable[_Utterance]) -> _Utterance | None:
+    """The utterance that a caption belongs to; None where it belongs to none of them."""
+    best = max(utterances, key=lambda u: u.overlap_s(caption), default=None)
+    return best if best is not None and best.overlap_s(caption) > -_SLACK_S else None
+
+
+def _joined(captions: Iterable[Caption]) -> Words:
+    ordered = sorted(captions, key=lambda c: (c.start_s, c.end_s))
+    languages = [caption.language for caption in ordered if caption.language]
+    text = " ".join(caption.text for caption in ordered) if ordered else None
+    return text, languages[0] if languages else None

@@ -2,7 +2,8 @@
 
 It joins segmenters, captions and pictures into utterances, and gives every utterance its place: an
 UtteranceEnded leaves once no participant can still end an utterance before it, so their `index` follows
-(end_ms, participant_id). Media (Segment, Transcript) leaves at once; only the announcement waits.
+(end_ms, participant_id). Media (Segment, Transcript) leaves at once; only the announcement waits. Where the
+caller allows it media leaves even before the end is decided (see realtime.early).
 
 The same object serves live calls and offline replay: callers pass the session time in.
 """
@@ -15,7 +16,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from realtime.captioning import CaptionTrack
+from realtime.captioning import CaptionTrack, Words
+from realtime.early import EarlyStart
 from realtime.messages import (
     Caption,
     Message,
@@ -29,7 +31,7 @@ from realtime.messages import (
     UtteranceEnded,
     UtteranceStarted,
 )
-from realtime.segmenter import Cut, HeardFrame, Onset, Segmenter, SegmenterConfig
+from realtime.segmenter import Cut, Decision, HeardFrame, Onset, Pause, Resumed, Segmenter, SegmenterConfig
 
 _NEVER_S = 1e9  # later than any session lasts, and still a number that milliseconds can be made of
 
@@ -62,14 +64,19 @@ class _Participant:
     heard_s: float  # when audio last came, session time; its own time may lie well before
     count: int = 0  # utterances started
     open_id: str = ""
+    early: EarlyStart = field(default_factory=EarlyStart)  # of the open utterance
 
 
 class Conversation:
     """One session from first join to close. `now_s` is session time, seconds."""
 
-    def __init__(self, session_id: str, config: ConversationConfig, start_unix_ms: int) -> None:
+    def __init__(
+        self, session_id: str, config: ConversationConfig, start_unix_ms: int, early_s: float = 0.0
+    ) -> None:
+        """`early_s`: silence after which an utterance's media may leave early, 0 = never."""
         self.session_id = session_id
         self._config = config
+        self._early_s = early_s
         self._start_unix_ms = start_unix_ms  # 0: the wall-clock time is unknown
         self._participants: dict[str, _Participant] = {}
         self._counts: dict[str, int] = {}  # utterances of those who left, so that a return goes on counting
@@ -89,20 +96,22 @@ class Conversation:
     def join(self, pid: str, now_s: float, *, audio: bool, video: bool, captions: bool) -> list[Message]:
         """A participant enters with what was negotiated."""
         self._participants[pid] = _Participant(
-            pid, audio, video, Segmenter(self._config.segmenter),
+            pid, audio, video, Segmenter(self._config.segmenter, self._early_s),
             CaptionTrack(self._config.caption_grace_s) if captions else None,
             deque(maxlen=round(16 * (self._config.segmenter.max_length_s + 1))),
             heard_s=now_s, count=self._counts.get(pid, 0),
         )  # fmt: skip
         return [ParticipantJoined(self.session_id, pid, round(now_s * 1000))]
 
-    def push_audio(self, pid: str, frames: list[HeardFrame], now_s: float) -> list[Message]:
-        """Frames of one participant, in order."""
+    def push_audio(
+        self, pid: str, frames: list[HeardFrame], now_s: float, *, early: bool = False
+    ) -> list[Message]:
+        """Frames of one participant, in order. `early`: there is room for work that may be in vain."""
         who = self._participants[pid]
         who.heard_s = now_s
         out: list[Message] = []
         for frame in frames:
-            out += self._utterances(who, who.segmenter.push(frame), now_s)
+            out += self._utterances(who, who.segmenter.push(frame), now_s, early=early)
         return out + self._release(now_s)
 
     def push_picture(self, pid: str, picture: Picture) -> None:
@@ -151,17 +160,26 @@ class Conversation:
 
     # ---- utterances
 
-    def _utterances(self, who: _Participant, decisions: list[Onset | Cut], now_s: float) -> list[Message]:
+    def _utterances(
+        self, who: _Participant, decisions: list[Decision], now_s: float, *, early: bool = False
+    ) -> list[Message]:
         out: list[Message] = []
         for decision in decisions:
-            if isinstance(decision, Onset):
-                out.append(self._begin(who, decision.start_s))
-            else:
-                out += self._end(who, decision, now_s)
+            match decision:
+                case Onset():
+                    out.append(self._begin(who, decision.start_s))
+                case Pause():
+                    if early:
+                        out.append(self._start_early(who, decision.cut, now_s))
+                case Resumed():
+                    out += who.early.withdraw("resumed")
+                case Cut():
+                    out += self._end(who, decision, now_s)
         return out
 
     def _begin(self, who: _Participant, start_s: float) -> UtteranceStarted:
         who.open_id = f"{who.id}.{who.count}"
+        who.early = EarlyStart()
         who.count += 1
         self._started += 1
         start_ms = round(start_s * 1000)
@@ -169,30 +187,40 @@ class Conversation:
             who.captions.begin(who.open_id, start_s)
         return UtteranceStarted(self.session_id, who.id, who.open_id, start_ms)
 
+    def _start_early(self, who: _Participant, cut: Cut, now_s: float) -> Segment:
+        words = (None, None) if who.captions is None else who.captions.so_far(who.open_id, cut.end_s)
+        return who.early.start(self._segment(who, cut, words, now_s))
+
     def _end(self, who: _Participant, cut: Cut, now_s: float, words: Caption | None = None) -> list[Message]:
-        utterance_id, who.open_id = who.open_id, ""
-        start_ms, end_ms = round(cut.start_s * 1000), round(cut.end_s * 1000)
-        text, language = None, None
+        said: Words = (None, None)
         others: list[str] = []  # earlier utterances that some words turned out to belong to
         if words is not None:
-            text, language = words.text, words.language
+            said = words.text, words.language
         elif who.captions is not None:
-            others, (text, language) = who.captions.end(utterance_id, cut.end_s, max(now_s, cut.decided_s))
+            others, said = who.captions.end(who.open_id, cut.end_s, max(now_s, cut.decided_s))
+        segment = self._segment(who, cut, said, now_s)
+        out = who.early.settle(segment)
+        if words is None and who.captions is not None:
+            who.captions.settle(who.open_id, who.early.attempt)
+        ended = UtteranceEnded(
+            self.session_id, who.id, who.open_id, -1, segment.start_ms, segment.end_ms, cut.continues,
+            round(cut.lost_s * 1000), round((cut.decided_s - cut.speech_end_s) * 1000),
+            self._unix_ms(max(now_s, cut.decided_s)), who.early.attempt,
+        )  # fmt: skip
+        heapq.heappush(self._held, (segment.end_ms, who.id, ended))
+        who.open_id = ""
+        return out + [message for other in others for message in self._transcript(who, other)]
+
+    def _segment(self, who: _Participant, cut: Cut, words: Words, now_s: float) -> Segment:
+        start_ms, end_ms = round(cut.start_s * 1000), round(cut.end_s * 1000)
         pictures = self._pictures(who, start_ms, end_ms)
         reason = None if pictures else "no_frames" if who.video else "no_video"
-        decided_unix_ms = self._unix_ms(max(now_s, cut.decided_s))
-        segment = Segment(
-            self.session_id, who.id, utterance_id, start_ms, end_ms, round(cut.pcm_start_s * 1000), cut.pcm,
-            pictures, reason, text, language,
-            captions_pending=who.captions is not None and text is None,
+        return Segment(
+            self.session_id, who.id, who.open_id, start_ms, end_ms, round(cut.pcm_start_s * 1000), cut.pcm,
+            pictures, reason, *words,
+            captions_pending=who.captions is not None and words[0] is None,
             deadline_unix_ms=self._deadline(now_s),
         )  # fmt: skip
-        ended = UtteranceEnded(
-            self.session_id, who.id, utterance_id, -1, start_ms, end_ms, cut.continues,
-            round(cut.lost_s * 1000), round((cut.decided_s - cut.speech_end_s) * 1000), decided_unix_ms,
-        )  # fmt: skip
-        heapq.heappush(self._held, (end_ms, who.id, ended))
-        return [segment, *(message for other in others for message in self._transcript(who, other))]
 
     def _utter_words(self, who: _Participant, caption: Caption, now_s: float) -> list[Message]:
         """A caption that is an utterance by itself: nothing is heard that could claim or merge its words."""
@@ -209,7 +237,8 @@ class Conversation:
         assert who.captions is not None
         text, language = who.captions.text_of(utterance_id)
         deadline = self._deadline(who.captions.end_of(utterance_id))
-        return [Transcript(self.session_id, who.id, utterance_id, text, language, deadline)]
+        attempt = who.captions.attempt_of(utterance_id)
+        return [Transcript(self.session_id, who.id, utterance_id, text, language, deadline, attempt)]
 
     def _pictures(self, who: _Participant, start_ms: int, end_ms: int) -> tuple[Picture, ...]:
         while who.pictures and who.pictures[0].at_ms < start_ms:

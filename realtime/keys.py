@@ -33,9 +33,13 @@ class Keys:
         """Dead letters of a job stream."""
         return f"{stream}:dlq"
 
-    def blob(self, session_id: str, utterance_id: str, kind: str) -> str:
-        """Media bytes of one utterance (`pcm` or `pictures`), always with a TTL."""
-        return f"{self.prefix}blob:{{{session_id}}}:{utterance_id}:{kind}"
+    def blob(self, session_id: str, utterance_id: str, attempt: int, kind: str) -> str:
+        """Media bytes of one segment of an utterance (`pcm` or `pictures`), always with a TTL."""
+        return f"{self.prefix}blob:{{{session_id}}}:{utterance_id}:{attempt}:{kind}"
+
+    def media(self, session_id: str, utterance_id: str, attempt: int) -> list[str]:
+        """All blobs that a segment may have."""
+        return [self.blob(session_id, utterance_id, attempt, kind) for kind in ("pcm", "pictures")]
 
     def events(self, session_id: str) -> str:
         """Public ordered event stream of one session."""

@@ -83,6 +83,8 @@ class Segment:
     language: str | None
     captions_pending: bool  # True: the words come later as a Transcript; do not recognise speech yet
     deadline_unix_ms: int  # past it the job is stale: answer FeaturesMissing("deadline"); 0 = never
+    attempt: int = 0  # which of its utterance's segments this is; answers carry it on
+    early: bool = False  # sent before the end was decided: the speaker may still go on
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,18 @@ class Transcript:
     text: str | None
     language: str | None
     deadline_unix_ms: int
+    attempt: int = 0  # of the segment that its utterance was announced with
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentWithdrawn:
+    """An early segment turned out not to be its utterance's: its media go, its answers count for nothing."""
+
+    session_id: str
+    participant_id: str
+    utterance_id: str
+    attempt: int
+    reason: str  # "resumed": the speaker went on | "changed": other words, pictures or another end
 
 
 # ---- to the fusion (inbox stream) ----------------------------------------------------------------
@@ -141,6 +155,7 @@ class UtteranceEnded:
     lost_ms: int  # audio missing inside it
     endpoint_ms: int  # from the end of speech to the decision that it had ended
     decided_unix_ms: int  # wall-clock time of that decision; 0 in replay
+    attempt: int = 0  # of its segment: answers to any other are void
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +180,7 @@ class Features:
     text: str | None = None  # the words (text extractor only)
     language: str | None = None
     faces: int | None = None  # the most that were in one picture (visual extractor only)
+    attempt: int = 0  # of the job
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +194,7 @@ class FeaturesMissing:
     took_ms: int
     text: str | None = None  # the words, where they were known but could not be embedded
     language: str | None = None
+    attempt: int = 0  # of the job
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,4 +225,4 @@ Notice = (
 )
 Answer = Features | FeaturesMissing
 InboxMessage = Notice | Answer
-Message = Job | InboxMessage
+Message = Job | SegmentWithdrawn | InboxMessage

@@ -13,7 +13,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from redis.backoff import NoBackoff
 from realtime import wire
 from realtime.errors import BusError
 from realtime.keys import Keys
-from realtime.messages import Message, Segment, Transcript
+from realtime.messages import Message, Segment, SegmentWithdrawn, Transcript
 
 log = logging.getLogger(__name__)
 
@@ -165,18 +165,22 @@ class _Letter:
     """One message on its way out."""
 
     stream: str
-    fields: dict[Any, Any]
+    fields: dict[Any, Any]  # none: nothing is to be told
     blobs: dict[str, bytes]  # key → bytes; emptied when the media are given up
     size: int  # bytes, for the bound
+    void: list[str] = field(default_factory=list)  # keys to delete
 
     @classmethod
     def of(cls, message: Message, keys: Keys) -> _Letter:
+        if isinstance(message, SegmentWithdrawn):  # without its media a job is soon answered, and in vain
+            void = keys.media(message.session_id, message.utterance_id, message.attempt)
+            return cls("", {}, {}, sum(map(len, void)), void)
         shard = keys.shard_of(message.session_id)
         stream = keys.segments(shard) if isinstance(message, Segment | Transcript) else keys.inbox(shard)
         blobs = {}
         if isinstance(message, Segment):
             fields, media = wire.encode_segment(message)
-            ids = message.session_id, message.utterance_id
+            ids = message.session_id, message.utterance_id, message.attempt
             blobs = {keys.blob(*ids, kind): blob for kind, blob in media.items() if blob}
         else:
             fields = wire.encode(message)
@@ -198,10 +202,14 @@ async def _post(client: redis.asyncio.Redis, config: RedisConfig, letters: deque
     pipe = client.pipeline(transaction=False)
     commands = []  # how many commands each letter takes
     for letter in batch:
+        before = len(pipe)
         for key, blob in letter.blobs.items():
             pipe.set(key, blob, ex=config.blob_ttl_s)
-        pipe.xadd(letter.stream, letter.fields, maxlen=config.stream_maxlen, approximate=True)
-        commands.append(len(letter.blobs) + 1)
+        if letter.fields:
+            pipe.xadd(letter.stream, letter.fields, maxlen=config.stream_maxlen, approximate=True)
+        if letter.void:
+            pipe.unlink(*letter.void)
+        commands.append(len(pipe) - before)
     results = await pipe.execute(raise_on_error=False)
     at = 0
     for arrived, count in enumerate(commands):

@@ -101,9 +101,9 @@ class EventLog:
 
         await patiently(call, "events")
 
-    async def drop_media(self, session_id: str, utterance_id: str) -> None:
-        """Delete the media blobs of an utterance that is done."""
-        names = [self._keys.blob(session_id, utterance_id, kind) for kind in ("pcm", "pictures")]
+    async def drop_media(self, session_id: str, utterance_id: str, attempt: int) -> None:
+        """Delete the media blobs of an utterance that is done; `attempt` is the one it was announced with."""
+        names = self._keys.media(session_id, utterance_id, attempt)
         await patiently(lambda: self._client.unlink(*names), "events")
 
     def _session_keys(self, session_id: str) -> list[str]:

@@ -143,9 +143,9 @@ class GroupReader:
         except exceptions.RedisError as error:
             log.debug("%s: claim not renewed: %s", self._who, error)
 
-    async def fetch_pcm(self, session_id: str, utterance_id: str) -> Pcm | None:
+    async def fetch_pcm(self, session_id: str, utterance_id: str, attempt: int) -> Pcm | None:
         """Speech of an utterance, float32 [T], or None when it has expired. Raises WireError."""
-        key = self._keys.blob(session_id, utterance_id, "pcm")
+        key = self._keys.blob(session_id, utterance_id, attempt, "pcm")
         blob: Any = await patiently(lambda: self._client.get(key), self._who)
         return None if blob is None else wire.decode_pcm(blob)
 
@@ -240,7 +240,8 @@ class GroupReader:
         kinds = [kind for kind, size in wire.media_sizes(fields).items() if size and asked[kind]]
         if not kinds:
             return segment, False
-        names = [self._keys.blob(segment.session_id, segment.utterance_id, kind) for kind in kinds]
+        ids = segment.session_id, segment.utterance_id, segment.attempt
+        names = [self._keys.blob(*ids, kind) for kind in kinds]
         found: Any = await self._client.mget(names)
         blobs = dict(zip(kinds, found, strict=True))
         whole = wire.decode_segment(fields, blobs.get("pcm"), blobs.get("pictures"))

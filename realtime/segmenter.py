@@ -6,12 +6,16 @@ It reaches from `pad_s` before its first speech frame to `pad_s` after its last 
 `pre_roll_s` earlier still, because soft first consonants lie below every threshold.
 
 No later utterance of this participant ends before `settled_s`: that is what orders a conversation.
+
+After `early_s` of silence, less than what ends an utterance, it says how the utterance would end, so that
+work on it can begin. Nothing is decided by that: further silence makes it the end, the same to the sample,
+and speech takes it back.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -63,6 +67,21 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """An utterance seems to end: its Cut, if nothing more is said before the decision."""
+
+    cut: Cut
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The speaker goes on after a Pause: what it said does not hold."""
+
+
+Decision = Onset | Pause | Resumed | Cut
+
+
+@dataclass(frozen=True, slots=True)
 class HeardFrame:
     """One frame of audio and what the VAD made of it."""
 
@@ -74,8 +93,11 @@ class HeardFrame:
 class Segmenter:
     """Endpointing of one participant."""
 
-    def __init__(self, config: SegmenterConfig) -> None:
+    def __init__(self, config: SegmenterConfig, early_s: float = 0.0) -> None:
+        """`early_s`: silence after which a Pause is told, 0 = never."""
         self._config = config
+        # Not before the pad is heard: from then on the Pause and the Cut after it are the same samples.
+        self._early_s = max(early_s, config.pad_s) if early_s else 0.0
         self._frames: deque[HeardFrame] = (
             deque()
         )  # since the utterance's pre-roll, or the last pre-roll when idle
@@ -83,6 +105,7 @@ class Segmenter:
         self._speech_end_s = 0.0  # end of the last speech frame
         self._speech_s = 0.0  # speech heard in the current run
         self._open = False
+        self._pausing = False  # a Pause was told, and nothing has been said since
         self._taken_s = float("-inf")  # everything before it belongs to an earlier utterance
         self._position_s = 0.0
 
@@ -105,7 +128,7 @@ class Segmenter:
         earliest_cut_s = self._speech_start_s - config.pad_s + config.max_length_s - config.cut_search_s
         return min(self._speech_end_s + config.pad_s, self._position_s, earliest_cut_s)
 
-    def push(self, frame: HeardFrame) -> list[Onset | Cut]:
+    def push(self, frame: HeardFrame) -> list[Decision]:
         """Next frame (any length, normally 32 ms), following the one before without a hole."""
         chunk, p = frame.chunk, frame.p
         out = self.expire(chunk.start_s)  # a stall of the media ends what was open before it
@@ -117,12 +140,15 @@ class Segmenter:
                 self._speech_start_s, self._speech_s = chunk.start_s, 0.0
             self._speech_end_s = chunk.end_s
             self._speech_s += chunk.end_s - chunk.start_s
+            if self._pausing:
+                self._pausing = False
+                out.append(Resumed())
             if not self._open and self._speech_s >= self._config.min_speech_s - 1e-9:
                 self._open = True
                 out.append(Onset(self._start_s()))
         return out + self._settle()
 
-    def expire(self, now_s: float) -> list[Onset | Cut]:
+    def expire(self, now_s: float) -> list[Decision]:
         """Absence of media is silence on the session clock."""
         if self._frames and now_s - self._position_s >= self._config.stall_s - 1e-9:
             return self.flush(now_s)
@@ -132,25 +158,30 @@ class Segmenter:
         """Session time at which `expire` would end something, if no media comes; None when idle."""
         return self._position_s + self._config.stall_s if self._open else None
 
-    def flush(self, now_s: float) -> list[Onset | Cut]:
+    def flush(self, now_s: float) -> list[Decision]:
         """The participant leaves or stalls: end what is open now."""
-        out: list[Onset | Cut] = [self._cut(self._speech_end_s, now_s)] if self._open else []
+        out: list[Decision] = [self._cut(self._speech_end_s, now_s)] if self._open else []
         self._forget_run()
         self._frames.clear()
         return out
 
-    def _settle(self) -> list[Onset | Cut]:
+    def _settle(self) -> list[Decision]:
         if self._speech_start_s is None:
             self._trim(self._position_s - self._config.pre_roll_s - self._config.pad_s)
-        elif self._position_s - self._speech_end_s >= self._config.min_silence_s - 1e-9:
-            out: list[Onset | Cut] = [self._cut(self._speech_end_s, self._position_s)] if self._open else []
+            return []
+        silence_s = self._position_s - self._speech_end_s
+        if silence_s >= self._config.min_silence_s - 1e-9:
+            out: list[Decision] = [self._cut(self._speech_end_s, self._position_s)] if self._open else []
             self._forget_run()
             return out
-        elif self._open and self._position_s - self._start_s() >= self._config.max_length_s - 1e-9:
+        if self._open and self._position_s - self._start_s() >= self._config.max_length_s - 1e-9:
             return self._cut_weakest()
+        if self._open and not self._pausing and 0 < self._early_s <= silence_s + 1e-9:
+            self._pausing = True
+            return [Pause(self._draft(self._speech_end_s, self._position_s))]
         return []
 
-    def _cut_weakest(self) -> list[Onset | Cut]:
+    def _cut_weakest(self) -> list[Decision]:
         """Cut an over-long utterance where speech was least likely, and open its continuation."""
         since_s = self._position_s - self._config.cut_search_s
         late = [frame for frame in self._frames if frame.chunk.start_s >= since_s - 1e-9]
@@ -160,7 +191,7 @@ class Segmenter:
             f for f in self._frames if f.chunk.start_s >= at_s - 1e-9 and f.p >= self._config.release
         ]
         end_s = at_s - self._config.pad_s
-        out: list[Onset | Cut] = [self._cut(end_s, self._position_s, continues=bool(speaks_on))]
+        out: list[Decision] = [self._cut(end_s, self._position_s, continues=bool(speaks_on))]
         if not speaks_on:
             self._forget_run()
             return out
@@ -175,13 +206,19 @@ class Segmenter:
         return max(self._speech_start_s - self._config.pad_s, self._taken_s, 0.0)
 
     def _cut(self, speech_end_s: float, decided_s: float, *, continues: bool = False) -> Cut:
+        cut = replace(self._draft(speech_end_s, decided_s), continues=continues)
+        self._taken_s, self._open, self._pausing = cut.end_s, False, False
+        return cut
+
+    def _draft(self, speech_end_s: float, decided_s: float) -> Cut:
         start_s = self._start_s()
         end_s = max(min(speech_end_s + self._config.pad_s, self._position_s), start_s)
         self._trim(start_s - self._config.pre_roll_s)
         pcm_start_s, pcm = self._samples_until(end_s)
         lost_s = sum(f.lost_s for f in self._frames if start_s <= f.chunk.start_s < end_s)
-        self._taken_s, self._open = end_s, False
-        return Cut(start_s, end_s, min(speech_end_s, end_s), decided_s, pcm_start_s, pcm, lost_s, continues)
+        return Cut(
+            start_s, end_s, min(speech_end_s, end_s), decided_s, pcm_start_s, pcm, lost_s, continues=False
+        )
 
     def _samples_until(self, end_s: float) -> tuple[float, Pcm]:
         pcm = np.concatenate([frame.chunk.pcm for frame in self._frames])
@@ -195,4 +232,4 @@ class Segmenter:
             self._frames.popleft()
 
     def _forget_run(self) -> None:
-        self._speech_start_s, self._open = None, False
+        self._speech_start_s, self._open, self._pausing = None, False, False

@@ -19,13 +19,22 @@ from realtime import telemetry
 from realtime.conversation import Conversation, ConversationConfig
 from realtime.errors import CmathStreamError, SignalingError
 from realtime.listener import Listener
-from realtime.messages import AudioChunk, Caption, Message, Picture, Segment, UtteranceEnded
+from realtime.messages import (
+    AudioChunk,
+    Caption,
+    Message,
+    Picture,
+    Segment,
+    SegmentWithdrawn,
+    UtteranceEnded,
+)
 from realtime.segmenter import HeardFrame
 from realtime.vad import VadModel, VoiceActivity
 
 log = logging.getLogger(__name__)
 Emit = Callable[[Message], None]
 Refuse = Callable[[], str | None]
+Unread = Callable[[], int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +45,31 @@ class SessionConfig:
     linger_s: float = 30.0  # a session closes this long after its last participant left
     tick_s: float = 0.05  # how often the clock is looked at
     audio_queue_s: float = 4.0  # audio waiting for the VAD; beyond it the oldest is dropped
+    early_start_s: float = 0.2  # silence after which an utterance goes to the workers already; 0 = never
+    early_backlog: int = 16  # unread jobs of the slowest extractor above which nothing starts early
+
+    def __post_init__(self) -> None:
+        if self.early_start_s < 0 or self.early_backlog < 0:
+            raise ValueError("early_start_s and early_backlog must not be negative")
 
 
 class Rooms:
     """The open session of each room. `emit` takes every message, in order, and never blocks."""
 
     def __init__(
-        self, config: SessionConfig, vad: VadModel, emit: Emit, refuse: Refuse = lambda: None
+        self,
+        config: SessionConfig,
+        vad: VadModel,
+        emit: Emit,
+        refuse: Refuse = lambda: None,
+        unread: Unread = lambda: 0,
     ) -> None:
-        """`refuse` says why nobody new can be served just now, or None."""
+        """`refuse` says why nobody new can be served just now, or None; `unread`, how many jobs the slowest
+        extractor has not begun, None where that is not known."""
         self._config = config
         self._refuse = refuse
+        self._unread = unread
+        self._early = False  # as it was allowed last
         self._vad = vad
         self._emit = emit
         self._vad_thread = ThreadPoolExecutor(1, thread_name_prefix="vad")
@@ -64,7 +87,7 @@ class Rooms:
         session = self._sessions.get(room)
         if session is None:
             session = self._sessions[room] = LiveSession(
-                room, purpose, self._config, self._emit, self._forget
+                room, purpose, self._config, self._emit, self._forget, self._may_start_early
             )
             telemetry.SESSIONS_ACTIVE.inc()
         config = self._config.conversation
@@ -86,6 +109,16 @@ class Rooms:
                 log.error("a session did not close well: %s", type(result).__name__)
         self._vad_thread.shutdown()
 
+    def _may_start_early(self) -> bool:
+        # Work that may be in vain is only for workers who have nothing else to do. Jobs that wait unread say
+        # so directly, whatever makes the workers slow; our own count of early starts would not.
+        unread = self._unread()
+        early = unread is not None and unread <= self._config.early_backlog
+        if early is not self._early:
+            self._early = early
+            log.info("early start is %s: %s jobs wait", "possible" if early else "not possible", unread)
+        return early
+
     def _forget(self, room: str) -> None:
         if self._sessions.pop(room, None) is not None:
             telemetry.SESSIONS_ACTIVE.dec()
@@ -95,15 +128,23 @@ class LiveSession:
     """One conversation on the wall clock."""
 
     def __init__(
-        self, room: str, purpose: str | None, config: SessionConfig, emit: Emit, forget: Callable[[str], None]
+        self,
+        room: str,
+        purpose: str | None,
+        config: SessionConfig,
+        emit: Emit,
+        forget: Callable[[str], None],
+        may_start_early: Callable[[], bool],
     ) -> None:
         self.id = secrets.token_hex(16)
         self._room = room
         self._config = config
         self._emit = emit
         self._forget = forget
+        self._may_start_early = may_start_early
         self._zero_s = time.monotonic()
-        self._conversation = Conversation(self.id, config.conversation, round(time.time() * 1000))
+        start_unix_ms = round(time.time() * 1000)
+        self._conversation = Conversation(self.id, config.conversation, start_unix_ms, config.early_start_s)
         self._seats: dict[str, LiveSeat] = {}
         self._empty_since_s: float | None = 0.0
         self._closed = False
@@ -141,7 +182,8 @@ class LiveSession:
 
     def heard(self, pid: str, frames: list[HeardFrame]) -> None:
         """Audio of one participant, framed and judged."""
-        self._send(self._conversation.push_audio(pid, frames, self.now_s()))
+        early = self._may_start_early()
+        self._send(self._conversation.push_audio(pid, frames, self.now_s(), early=early))
 
     def seen(self, pid: str, picture: Picture) -> None:
         """A picture of one participant."""
@@ -191,8 +233,11 @@ class LiveSession:
         for message in messages:
             if isinstance(message, UtteranceEnded):
                 telemetry.ENDPOINT_DELAY_SECONDS.observe(message.endpoint_ms / 1000)
-            elif isinstance(message, Segment):
                 telemetry.UTTERANCES_TOTAL.labels(outcome="segmented").inc()
+            elif isinstance(message, Segment) and message.early:
+                telemetry.EARLY_STARTED_TOTAL.inc()
+            elif isinstance(message, SegmentWithdrawn):
+                telemetry.EARLY_DISCARDED_TOTAL.labels(reason=message.reason).inc()
             try:
                 self._emit(message)
                 self._failing = False

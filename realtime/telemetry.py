@@ -69,6 +69,16 @@ FRAMES_DROPPED_TOTAL: Final = _counter(
 )
 CAPTIONS_TOTAL: Final = _counter("captions_total", "Caption messages received.", "outcome")
 UTTERANCES_TOTAL: Final = _counter("utterances_total", "Utterances ended.", "outcome")
+EARLY_STARTED_TOTAL: Final = _counter(
+    "early_started_total", "Segments sent before the end of their utterance was decided."
+)
+EARLY_DISCARDED_TOTAL: Final = _counter(
+    "early_discarded_total", "Early starts that were in vain: resumed or changed.", "reason"
+)
+QUEUE_LAG: Final = Gauge(
+    "queue_lag", "Jobs that no worker of a stage has read yet.", ("stage",),
+    namespace=_NAMESPACE, registry=REGISTRY,
+)  # fmt: skip
 ENDPOINT_DELAY_SECONDS: Final = _histogram(
     "endpoint_delay_seconds", "From the end of speech to the decision that it had ended.", _LATENCY_S
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -112,3 +114,54 @@ def test_strays_do_not_grow_without_bound() -> None:
 def test_config_refuses_nonsense() -> None:
     with pytest.raises(ValueError):
         AssemblerConfig(deadline_s=5.0, final_s=1.0)
+
+
+# ---- answers to a segment that was sent early
+
+
+def attempt(answer: Answer, number: int) -> Answer:
+    return replace(answer, attempt=number)
+
+
+def all_of(n: int, number: int) -> list[Answer]:
+    given: list[Answer] = [features(n, "text", number), missing(n, "visual"), features(n, "audio", number)]
+    return [attempt(answer, number) for answer in given]
+
+
+def values(assembled: Assembled) -> set[float]:
+    return {float(a.vector[0]) for a in assembled.answers.values() if isinstance(a, Features)}
+
+
+def test_answers_to_a_void_attempt_are_no_part_of_anything() -> None:
+    assembler = Assembler(CONFIG)
+    assert feed(assembler, all_of(0, 0), 0.0) == []
+    assert assembler.announce(replace(ended(0), attempt=1), 0.1) == []
+    assert feed(assembler, all_of(0, 0), 0.2) == []  # and none that comes late
+    (out,) = feed(assembler, all_of(0, 1), 0.3)
+    assert ids([out]) == [("p.0", 0, True)] and values(out) == {1.0}
+
+
+def test_the_latest_attempt_waits_for_its_announcement_in_whatever_order_answers_come() -> None:
+    assembler = Assembler(CONFIG)
+    void, valid = all_of(0, 0), all_of(0, 1)
+    assert feed(assembler, [void[0], valid[1], void[2], valid[0], void[1], valid[2]], 0.0) == []
+    (out,) = assembler.announce(replace(ended(0), attempt=1), 0.1)
+    assert ids([out]) == [("p.0", 0, True)] and values(out) == {1.0}
+
+
+def test_a_void_answer_makes_no_revision() -> None:
+    assembler = Assembler(CONFIG)
+    assembler.announce(replace(ended(0), attempt=2), 0.0)
+    feed(assembler, all_of(0, 2)[:2], 0.1)
+    assert ids(assembler.expire(1.5)) == [("p.0", 0, False)]
+    assert feed(assembler, all_of(0, 1), 2.0) == []
+    (out,) = feed(assembler, all_of(0, 2)[2:], 2.1)
+    assert ids([out]) == [("p.0", 1, True)] and values(out) == {2.0}
+
+
+def test_an_early_start_whose_ingest_died_leaves_nothing() -> None:
+    assembler = Assembler(CONFIG)
+    feed(assembler, all_of(0, 0), 0.0)
+    feed(assembler, all_of(0, 1), 2.0)
+    assert assembler.idle and assembler.owes("p.0")
+    assert assembler.expire(62.0) == [] and not assembler.owes("p.0")

@@ -70,3 +70,13 @@ def test_words_that_seemed_to_be_of_the_open_utterance_go_back_to_the_one_before
     assert captions.add(Caption(9.0, 12.0, "yes and no"), "a.1") is None  # a.1 may still last
     assert captions.end("a.1", 10.9, 11.2) == (["a.0"], (None, None))
     assert captions.text_of("a.0")[0] == "yes and no"
+
+
+def test_asking_for_the_words_so_far_changes_nothing() -> None:
+    captions = track()
+    captions.begin("a.0", 1.0)
+    assert captions.so_far("a.0", 2.0) == (None, None)
+    captions.add(Caption(1.0, 1.9, "hello", "en"), "a.0")
+    captions.add(Caption(2.6, 3.0, "later"), "a.0")
+    assert captions.so_far("a.0", 2.0) == captions.so_far("a.0", 2.0) == ("hello", "en")
+    assert captions.end("a.0", 3.0, 3.3) == ([], ("hello later", "en"))

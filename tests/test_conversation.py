@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from realtime import wire
 from realtime.conversation import Conversation, ConversationConfig
 from realtime.messages import (
     SAMPLE_RATE_HZ,
@@ -14,6 +17,7 @@ from realtime.messages import (
     ParticipantLeft,
     Picture,
     Segment,
+    SegmentWithdrawn,
     SessionClosed,
     Transcript,
     UtteranceEnded,
@@ -28,8 +32,9 @@ CONFIG = ConversationConfig(SegmenterConfig(threshold=0.5, release=0.35, min_spe
 class Stage:
     """Plays spoken spans of several people frame by frame."""
 
-    def __init__(self, *people: str, **join: bool) -> None:
-        self.conversation = Conversation("s", CONFIG, start_unix_ms=1_000_000)
+    def __init__(self, *people: str, early_s: float = 0.0, **join: bool) -> None:
+        self.conversation = Conversation("s", CONFIG, 1_000_000, early_s)
+        self.early = True  # there is room for it
         self.out: list[Message] = []
         self.spans: dict[str, list[tuple[float, float]]] = {}
         for pid in people:
@@ -41,8 +46,9 @@ class Stage:
             at_s = n * FRAME_S
             for pid, spoken in spans.items():
                 p = 0.95 if any(a <= at_s < b for a, b in spoken) else 0.02
-                frame = HeardFrame(AudioChunk(np.zeros(512, np.float32), at_s), p)
-                self.out += self.conversation.push_audio(pid, [frame], at_s + FRAME_S)
+                pcm = np.full(512, n % 100 / 100, np.float32)
+                frame = HeardFrame(AudioChunk(pcm, at_s), p)
+                self.out += self.conversation.push_audio(pid, [frame], at_s + FRAME_S, early=self.early)
             self.out += self.conversation.expire(at_s + FRAME_S)
 
     def of(self, kind: type) -> list[Message]:
@@ -50,6 +56,14 @@ class Stage:
 
     def ended(self) -> list[UtteranceEnded]:
         return [message for message in self.out if isinstance(message, UtteranceEnded)]
+
+    def segments(self) -> list[Segment]:
+        return [message for message in self.out if isinstance(message, Segment)]
+
+    def story(self) -> list[tuple[str, int]]:
+        """Names and attempts of what concerns segments, in order."""
+        told = (Segment, SegmentWithdrawn, Transcript, UtteranceEnded)
+        return [(type(m).__name__, m.attempt) for m in self.out if isinstance(m, told)]
 
 
 def test_turns_are_announced_in_order_of_their_end() -> None:
@@ -190,3 +204,85 @@ def test_close_ends_everything_and_counts_it() -> None:
     closed = stage.out[-1]
     assert isinstance(closed, SessionClosed) and closed.started == 2 == len(stage.ended())
     assert stage.conversation.participants == ()
+
+
+# ---- early start
+
+
+def test_the_early_segment_is_the_final_one_and_goes_once() -> None:
+    plain, stage = Stage("anna"), Stage("anna", early_s=0.2)
+    for each in (plain, stage):
+        each.play(2.25, anna=[(1.0, 2.0)])
+    assert plain.segments() == [] and stage.story() == [("Segment", 0)]
+    for each in (plain, stage):
+        each.play(3.0, since_s=2.25, anna=[])
+    assert stage.story() == [("Segment", 0), ("UtteranceEnded", 0)]
+    assert stage.ended() == plain.ended()
+    (early,), (final,) = stage.segments(), plain.segments()
+    assert early.early and not final.early
+    early, final = (replace(s, deadline_unix_ms=0, early=False) for s in (early, final))
+    assert wire.encode_segment(early) == wire.encode_segment(final)
+
+
+def test_a_speaker_who_goes_on_makes_the_early_segment_void_at_once() -> None:
+    plain, stage = Stage("anna"), Stage("anna", early_s=0.2)
+    spoken = [(1.0, 2.0), (2.26, 3.0)]
+    for each in (plain, stage):
+        each.play(2.4, anna=spoken)
+    assert stage.story() == [("Segment", 0), ("SegmentWithdrawn", 0)]
+    for each in (plain, stage):
+        each.play(4.0, since_s=2.4, anna=spoken)
+    assert stage.story()[2:] == [("Segment", 1), ("UtteranceEnded", 1)]
+    assert [replace(e, attempt=0) for e in stage.ended()] == plain.ended()
+    assert np.array_equal(stage.segments()[1].pcm, plain.segments()[0].pcm)
+
+
+def test_without_room_for_it_nothing_starts_early() -> None:
+    stage = Stage("anna", early_s=0.2)
+    stage.early = False
+    stage.play(4.0, anna=[(1.0, 2.0), (2.26, 3.0)])
+    assert stage.story() == [("Segment", 0), ("UtteranceEnded", 0)]
+    assert not stage.segments()[0].early
+
+
+def test_leaving_in_a_pause_keeps_what_was_sent() -> None:
+    stage = Stage("anna", early_s=0.2)
+    stage.play(2.25, anna=[(1.0, 2.0)])
+    stage.out += stage.conversation.leave("anna", 2.25, "bye")
+    assert stage.story() == [("Segment", 0), ("UtteranceEnded", 0)]
+
+
+def test_words_that_are_there_go_early_and_words_that_come_then_follow() -> None:
+    stage = Stage("anna", early_s=0.2, captions=True)
+    stage.out += stage.conversation.push_caption("anna", Caption(1.0, 1.9, "hello", "en"), 1.9)
+    stage.play(3.9, anna=[(1.0, 2.0), (3.0, 3.65)])
+    assert [(s.text, s.captions_pending) for s in stage.segments()] == [("hello", False), (None, True)]
+    stage.out += stage.conversation.push_caption("anna", Caption(3.0, 3.6, "again"), 3.9)
+    stage.play(4.5, since_s=3.9, anna=[])
+    story = [("Segment", 0), ("UtteranceEnded", 0), ("Segment", 0), ("Transcript", 0), ("UtteranceEnded", 0)]
+    assert stage.story() == story
+    (transcript,) = stage.of(Transcript)
+    assert isinstance(transcript, Transcript)
+    assert (transcript.utterance_id, transcript.text) == ("anna.1", "again")
+
+
+def test_more_words_than_were_sent_early_make_another_segment() -> None:
+    stage = Stage("anna", early_s=0.2, captions=True)
+    stage.out += stage.conversation.push_caption("anna", Caption(1.0, 1.5, "hello"), 1.5)
+    stage.play(2.25, anna=[(1.0, 2.0)])
+    stage.out += stage.conversation.push_caption("anna", Caption(1.5, 2.0, "there"), 2.25)
+    stage.play(3.0, since_s=2.25, anna=[])
+    assert stage.story() == [("Segment", 0), ("SegmentWithdrawn", 0), ("Segment", 1), ("UtteranceEnded", 1)]
+    assert [s.text for s in stage.segments()] == ["hello", "hello there"]
+    stage.out += stage.conversation.push_caption("anna", Caption(1.9, 2.0, "friend"), 3.0)
+    assert stage.story()[-1] == ("Transcript", 1)  # a late correction is about the segment that holds
+
+
+def test_a_picture_that_comes_in_the_pause_makes_another_segment() -> None:
+    stage = Stage("anna", early_s=0.2, video=True)
+    stage.conversation.push_picture("anna", Picture(b"one", 1500))
+    stage.play(2.25, anna=[(1.0, 2.0)])
+    stage.conversation.push_picture("anna", Picture(b"two", 1990))
+    stage.play(3.0, since_s=2.25, anna=[])
+    assert stage.story() == [("Segment", 0), ("SegmentWithdrawn", 0), ("Segment", 1), ("UtteranceEnded", 1)]
+    assert [len(s.pictures) for s in stage.segments()] == [1, 2]

@@ -5,13 +5,14 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis.asyncio
 
 from realtime.errors import BusError
-from realtime.messages import Picture
+from realtime.messages import Picture, SegmentWithdrawn
 from realtime.redis_bus import Outbox, RedisConfig, Writer, check, connect
 from realtime.redis_reader import GroupReader
 from realtime.redis_server import RedisServer
@@ -73,8 +74,8 @@ async def test_messages_go_to_the_streams_of_their_session(
     )
     assert await redis_client.xlen(keys.segments(shard)) == 2
     assert await redis_client.xlen(keys.inbox(shard)) == 2
-    assert 0 < await redis_client.ttl(keys.blob("s0", "u0", "pcm")) <= 300
-    assert 0 < await redis_client.ttl(keys.blob("s0", "u0", "pictures")) <= 300
+    assert 0 < await redis_client.ttl(keys.blob("s0", "u0", 0, "pcm")) <= 300
+    assert 0 < await redis_client.ttl(keys.blob("s0", "u0", 0, "pictures")) <= 300
 
 
 async def test_a_job_is_written_before_the_notices_put_after_it(redis_client: redis.asyncio.Redis) -> None:
@@ -97,6 +98,24 @@ async def test_a_job_is_written_before_the_notices_put_after_it(redis_client: re
 
 def utterance(fields: dict[bytes, bytes]) -> str:
     return str(json.loads(fields[b"head"])["utterance_id"])
+
+
+async def test_a_withdrawn_segment_leaves_its_job_and_no_media(redis_client: redis.asyncio.Redis) -> None:
+    keys = CONFIG.keys
+    shard = keys.shard_of("s0")
+    first = make_segment("u0", pictures=(PICTURE,))
+    outbox = Outbox(redis_client, CONFIG)
+    outbox.put(first)
+    outbox.put(SegmentWithdrawn("s0", "p0", "u0", 0, "resumed"))
+    outbox.put(replace(first, attempt=1))
+    async with running(outbox):
+        await asyncio.wait_for(outbox.flush(), 5)
+    assert (len(outbox), outbox.bytes) == (0, 0)
+    assert await redis_client.exists(*keys.media("s0", "u0", 0)) == 0
+    assert await redis_client.exists(*keys.media("s0", "u0", 1)) == 2
+    assert await redis_client.xlen(keys.inbox(shard)) == 0
+    jobs = await read_all(audio_reader(redis_client, pcm=True), 2)
+    assert [job.media_expired for job in jobs] == [True, False]
 
 
 async def test_an_outage_loses_nothing_and_keeps_the_order(

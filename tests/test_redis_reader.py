@@ -63,10 +63,10 @@ async def test_every_group_gets_every_job_and_the_media_it_asks(
 async def test_expired_media_are_told(redis_client: redis.asyncio.Redis) -> None:
     await Writer(redis_client, CONFIG).write([make_segment("u0")])
     source = reader(redis_client, pcm=True)
-    await EventLog(redis_client, CONFIG).drop_media("s0", "u0")
+    await EventLog(redis_client, CONFIG).drop_media("s0", "u0", 0)
     (delivery,) = await read_all(source, 1)
     assert delivery.media_expired
-    assert await source.fetch_pcm("s0", "u0") is None
+    assert await source.fetch_pcm("s0", "u0", 0) is None
 
 
 async def test_an_entry_that_is_no_message_comes_as_an_error(redis_client: redis.asyncio.Redis) -> None:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from realtime.messages import SAMPLE_RATE_HZ, AudioChunk
-from realtime.segmenter import Cut, HeardFrame, Onset, Segmenter, SegmenterConfig
+from realtime.segmenter import (
+    Cut,
+    Decision,
+    HeardFrame,
+    Onset,
+    Pause,
+    Resumed,
+    Segmenter,
+    SegmenterConfig,
+)
 
 FRAME_S = 0.032
 CONFIG = SegmenterConfig(
@@ -32,7 +43,7 @@ def frames(ps: list[float], start_s: float = 0.0) -> list[HeardFrame]:
     return out
 
 
-def run(segmenter: Segmenter, heard: list[HeardFrame]) -> list[Onset | Cut]:
+def run(segmenter: Segmenter, heard: list[HeardFrame]) -> list[Decision]:
     return [decision for frame in heard for decision in segmenter.push(frame)]
 
 
@@ -41,7 +52,7 @@ def curve(*parts: tuple[float, float]) -> list[float]:
     return [p for seconds, p in parts for _ in range(round(seconds / FRAME_S))]
 
 
-def cuts(decisions: list[Onset | Cut]) -> list[Cut]:
+def cuts(decisions: list[Decision]) -> list[Cut]:
     return [decision for decision in decisions if isinstance(decision, Cut)]
 
 
@@ -117,6 +128,49 @@ def test_lost_audio_is_counted_inside_the_utterance_only() -> None:
     assert cut.lost_s == pytest.approx(0.020)
 
 
+def same_cut(a: Cut, b: Cut) -> bool:
+    """But for the time of the decision."""
+    times = [(c.start_s, c.end_s, c.speech_end_s, c.pcm_start_s, c.lost_s, c.continues) for c in (a, b)]
+    return times[0] == times[1] and np.array_equal(a.pcm, b.pcm)
+
+
+def test_a_pause_tells_the_end_before_it_is_decided_to_the_sample() -> None:
+    heard = frames(curve((0.5, 0.0), (0.64, 0.9), (0.5, 0.0)))
+    onset, pause, cut = run(Segmenter(CONFIG, early_s=0.2), heard)
+    assert isinstance(onset, Onset) and isinstance(pause, Pause) and isinstance(cut, Cut)
+    assert same_cut(pause.cut, cut)
+    assert pause.cut.decided_s - cut.speech_end_s == pytest.approx(0.2, abs=FRAME_S)
+    assert cut.decided_s - pause.cut.decided_s > 2 * FRAME_S
+    (alone,) = cuts(run(Segmenter(CONFIG), heard))
+    assert same_cut(alone, cut) and alone.decided_s == cut.decided_s
+
+
+def test_speech_after_a_pause_takes_it_back() -> None:
+    heard = frames(curve((0.5, 0.0), (0.64, 0.9), (0.256, 0.1), (0.64, 0.9), (0.5, 0.0)))
+    decisions = run(Segmenter(CONFIG, early_s=0.2), heard)
+    assert [type(decision) for decision in decisions] == [Onset, Pause, Resumed, Pause, Cut]
+
+
+def test_nobody_is_told_of_a_pause_before_its_pad_was_heard() -> None:
+    heard = frames(curve((0.5, 0.0), (0.64, 0.9), (0.5, 0.0)))
+    _, pause, cut = run(Segmenter(replace(CONFIG, pad_s=0.2), early_s=0.05), heard)
+    assert isinstance(pause, Pause) and isinstance(cut, Cut) and same_cut(pause.cut, cut)
+    assert pause.cut.decided_s >= cut.speech_end_s + 0.2
+
+
+def test_a_pause_longer_than_the_silence_that_ends_is_none() -> None:
+    heard = frames(curve((0.5, 0.0), (0.64, 0.9), (0.6, 0.0)))
+    assert [type(d) for d in run(Segmenter(CONFIG, early_s=0.3), heard)] == [Onset, Cut]
+
+
+@pytest.mark.parametrize("end", ["flush", "stall"])
+def test_a_pause_that_ends_by_the_clock_ends_as_it_was_told(end: str) -> None:
+    segmenter = Segmenter(CONFIG, early_s=0.2)
+    *_, pause = run(segmenter, frames(curve((0.5, 0.0), (0.64, 0.9), (0.23, 0.0))))
+    (cut,) = cuts(segmenter.flush(9.0) if end == "flush" else segmenter.expire(9.0))
+    assert isinstance(pause, Pause) and same_cut(pause.cut, cut)
+
+
 @pytest.mark.parametrize("bad", [{"release": 0.6}, {"threshold": 1.5}, {"pad_s": 0.5}, {"cut_search_s": 9.0}])
 def test_config_refuses_nonsense(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError):
@@ -128,7 +182,7 @@ def test_any_curve_gives_paired_ordered_utterances_behind_the_watermark(
     parts: list[tuple[float, float]],
 ) -> None:
     segmenter = Segmenter(CONFIG)
-    decisions: list[Onset | Cut] = []
+    decisions: list[Decision] = []
     settled_s = 0.0
     for frame in frames(curve(*parts)):
         for decision in segmenter.push(frame):
@@ -146,3 +200,23 @@ def test_any_curve_gives_paired_ordered_utterances_behind_the_watermark(
         assert cut.end_s - cut.start_s <= CONFIG.max_length_s + FRAME_S
         assert len(cut.pcm) == round((cut.end_s - cut.pcm_start_s) * SAMPLE_RATE_HZ)
         assert np.all(np.diff(cut.pcm) == 1)
+
+
+@given(st.lists(st.tuples(st.floats(0.03, 1.0), st.sampled_from([0.0, 0.4, 0.95])), min_size=1, max_size=40))
+def test_pauses_change_nothing_and_hold_unless_they_are_taken_back(parts: list[tuple[float, float]]) -> None:
+    heard = frames(curve(*parts))
+    config = replace(CONFIG, max_length_s=4.0)
+    plain, early = Segmenter(config), Segmenter(config, early_s=0.2)
+    decisions = run(early, heard) + early.flush(999.0)
+    expected = run(plain, heard) + plain.flush(999.0)
+    kept = [decision for decision in decisions if isinstance(decision, Onset | Cut)]
+    assert len(kept) == len(expected)
+    for one, other in zip(kept, expected, strict=True):
+        assert type(one) is type(other) and one.start_s == other.start_s
+        assert not isinstance(one, Cut) or not isinstance(other, Cut) or same_cut(one, other)
+    for decision, following in zip(decisions, decisions[1:], strict=False):
+        assert not isinstance(following, Resumed) or isinstance(decision, Pause)
+        if isinstance(decision, Pause):
+            assert isinstance(following, Resumed | Cut)
+            at_length = isinstance(following, Cut) and following.end_s != decision.cut.end_s
+            assert not isinstance(following, Cut) or at_length or same_cut(decision.cut, following)

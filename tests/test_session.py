@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,6 +142,37 @@ async def test_messages_that_cannot_be_sent_end_neither_the_session_nor_its_room
     await until(lambda: rooms.session_id("r") is None)
     assert (await join(rooms)).session_id != seat.session_id
     await rooms.close()
+
+
+async def test_early_start_ends_where_jobs_wait(outlet: Outlet) -> None:
+    unread: list[int | None] = [0]
+    config = replace(CONFIG, early_backlog=2)
+    rooms = Rooms(config, VadModel(), outlet.append, unread=lambda: unread[0])
+    for n, (waiting, early) in enumerate([(0, True), (2, True), (3, False), (None, False)]):
+        unread[0] = waiting
+        seat = await join(rooms, room=f"r{n}")
+        say(seat, 3.2)
+        await until(lambda n=n: len(outlet.of(UtteranceEnded)) == n + 1)  # type: ignore[misc]
+        segment = outlet.of(Segment)[-1]
+        assert isinstance(segment, Segment) and segment.early is early
+        await seat.leave("bye")
+    await rooms.close()
+
+
+async def test_early_start_can_be_switched_off(outlet: Outlet) -> None:
+    rooms = Rooms(replace(CONFIG, early_start_s=0.0), VadModel(), outlet.append)
+    seat = await join(rooms)
+    say(seat, 3.2)
+    await until(lambda: bool(outlet.of(UtteranceEnded)))
+    assert [s.early for s in outlet.of(Segment) if isinstance(s, Segment)] == [False]
+    await seat.leave("bye")
+    await rooms.close()
+
+
+@pytest.mark.parametrize("bad", [{"early_start_s": -0.1}, {"early_backlog": -1}])
+def test_config_refuses_nonsense(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        SessionConfig(**bad)
 
 
 async def test_a_full_house_refuses_with_its_reason(outlet: Outlet) -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,7 @@ async def test_stale_jobs_are_answered_without_work(redis_client: redis.asyncio.
 async def test_expired_media_are_answered_without_work(redis_client: redis.asyncio.Redis) -> None:
     stub = Stub(needs_pcm=True)
     await send(redis_client, make_segment("u0"))
-    await EventLog(redis_client, CONFIG).drop_media("s0", "u0")
+    await EventLog(redis_client, CONFIG).drop_media("s0", "u0", 0)
     async with working(stub, redis_client):
         assert outcome(await answers(redis_client, 1)) == {"u0": "media_expired"}
     assert stub.calls == []
@@ -261,6 +262,20 @@ async def test_jobs_for_others_are_acknowledged_in_silence(redis_client: redis.a
     assert stub.calls == [["u1"]]
 
 
+async def test_answers_carry_the_attempt_of_their_job(redis_client: redis.asyncio.Redis) -> None:
+    stub = Stub("text", needs_pcm=True)
+    jobs = [make_segment("u0", text="Hello."), make_segment("u1"), make_segment("u2", captions_pending=True)]
+    await send(redis_client, *(replace(job, attempt=n + 1) for n, job in enumerate(jobs)))
+    await send(redis_client, replace(make_transcript("u2"), attempt=3))  # finds the speech of that attempt
+    await send(redis_client, replace(make_segment("late", deadline_unix_ms=1), attempt=4))
+    async with working(stub, redis_client):
+        found = await answers(redis_client, 4)
+    assert outcome(found) == {"u0": "features", "u1": "features", "u2": "features", "late": "deadline"}
+    assert {a.utterance_id: a.attempt for a in found if isinstance(a, Features | FeaturesMissing)} == {
+        "u0": 1, "u1": 2, "u2": 3, "late": 4,
+    }  # fmt: skip
+
+
 async def test_a_transcript_without_words_becomes_recognition(redis_client: redis.asyncio.Redis) -> None:
     stub = Stub("text", needs_pcm=True)
     segment = make_segment("u0", captions_pending=True, language="en")
@@ -276,7 +291,7 @@ async def test_a_transcript_without_words_becomes_recognition(redis_client: redi
 async def test_given_words_do_not_need_the_speech(redis_client: redis.asyncio.Redis) -> None:
     stub = Stub("text", needs_pcm=True)
     await send(redis_client, make_segment("u0", text="Hello."))
-    await EventLog(redis_client, CONFIG).drop_media("s0", "u0")
+    await EventLog(redis_client, CONFIG).drop_media("s0", "u0", 0)
     async with working(stub, redis_client):
         assert outcome(await answers(redis_client, 1)) == {"u0": "features"}
 

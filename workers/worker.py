@@ -2,7 +2,8 @@
 
 It knows streams and deadlines, not what a feature is. Its promise: every job that concerns its extractor
 gets one answer, Features or FeaturesMissing, whatever happens to the job, to the model or to Redis. Answers
-are written at least once; (session, utterance, modality) is an answer's identity, so a repeat is harmless.
+are written at least once; (session, utterance, attempt, modality) is an answer's identity, so a repeat is
+harmless. Extractors know nothing of attempts: the loop copies a job's into its answer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from realtime.errors import WireError
@@ -178,7 +179,8 @@ class _Worker:
     async def _attach_speech(self, delivery: Delivery, transcript: Transcript, batch: _Batch) -> None:
         """No words were given after all: the job becomes recognition of the utterance's speech."""
         try:
-            pcm = await self._reader.fetch_pcm(transcript.session_id, transcript.utterance_id)
+            ids = transcript.session_id, transcript.utterance_id, transcript.attempt
+            pcm = await self._reader.fetch_pcm(*ids)
         except WireError as error:
             batch.answer([self._missing(transcript, "failed")])
             batch.dead.append((delivery, str(error)))
@@ -212,10 +214,14 @@ class _Worker:
             return None
         if len(answers) != len(jobs):
             raise RuntimeError(f"{self._modality} extractor: {len(answers)} answers to {len(jobs)} jobs")
-        return answers
+        return [
+            None if answer is None else replace(answer, attempt=job.attempt)
+            for job, answer in zip(jobs, answers, strict=True)
+        ]
 
     def _missing(self, job: Job, reason: str) -> FeaturesMissing:
-        return FeaturesMissing(job.session_id, job.utterance_id, self._modality, reason, 0)
+        ids = job.session_id, job.utterance_id
+        return FeaturesMissing(*ids, self._modality, reason, 0, attempt=job.attempt)
 
 
 def concerns(modality: Modality, job: Message) -> bool:
@@ -249,4 +255,5 @@ def speech_of(transcript: Transcript, pcm: Pcm) -> Segment:
         language=transcript.language,
         captions_pending=False,
         deadline_unix_ms=transcript.deadline_unix_ms,
+        attempt=transcript.attempt,
     )
