@@ -119,7 +119,8 @@ def _model(raw: Raw) -> str:
             f"for {fusion['concurrent_calls']} calls on one core, **{fusion['ratio']:g} times** what calling",
             f"the model eagerly for every full window gives. A step at turn {fusion['turns']['at'][1]:,}",
             f"costs **{fusion['turns']['ratio']:g}** of one at turn {fusion['turns']['at'][0]}.",
-            f"A session's window takes {fusion['session_kilobytes']:g} kB, all pages {fusion['memory_megabytes']:g} MB,",
+            f"A session's window takes {fusion['session_kilobytes']:g} kB, all pages",
+            f"{fusion['memory_megabytes']:g} MB,",
             "and no more comes, however many sessions there are.",
         ),
     ]
