@@ -129,9 +129,8 @@ def _model(raw: Raw) -> str:
 
 
 def _step_floor(floor: dict[tuple[str, int], Raw], batch: int) -> float:
-    return sum(
-        max(floor[way, batch]["flop_ms"], floor[way, batch]["weight_ms"]) for way in ("remember", "ask")
-    )
+    parts = (floor[way, batch] for way in ("remember", "ask"))
+    return float(sum(max(part["flop_ms"], part["weight_ms"]) for part in parts))
 
 
 def _latency(raw: Raw) -> str:

@@ -244,7 +244,7 @@ class VoiceEncoder(nn.Module):
         different folds cannot be laid side by side. Odds mean the same whoever says them, and so only they
         let a fusion learn from utterances of people whom their encoder has never heard.
         """
-        odds = voice.logits + self.prosody(measured)
+        odds: Tensor = voice.logits + self.prosody(measured)
         return odds - odds.mean(1, keepdim=True)
 
 

@@ -126,8 +126,8 @@ def _steps(made: Mapping[ProgramName, Program], calls: Calls, rounds: int) -> li
         for (name, program), call in calls.items():
             ways[program, name] = partial(call, *inputs[program])
         best = _race(ways, rounds, f"batch {batch}")
-        for (way, name), ms in best.items():
-            found.append({"way": way, "runtime": name, "batch": batch, "ms": round(ms, 4)})
+        for (way, runs_on), ms in best.items():
+            found.append({"way": way, "runtime": runs_on, "batch": batch, "ms": round(ms, 4)})
         for name in dict.fromkeys(name for name, _ in calls):
             both = best["remember", name] + best["ask", name]
             found.append({"way": "step", "runtime": name, "batch": batch, "ms": round(both, 4)})
