@@ -6,7 +6,7 @@ DEMO_FILE ?=
 BENCH ?= segmentation
 PACKAGES := realtime workers cmath_stream bench tests
 
-.PHONY: setup demo test check e2e bench results
+.PHONY: setup demo test slow check e2e bench results
 
 setup: $(VENV)/.stamp
 
@@ -46,7 +46,10 @@ demo: setup
 	@$(BIN)/cmath-stream demo $(if $(DEMO_FILE),"$(DEMO_FILE)")
 
 test: setup
-	$(BIN)/pytest --ignore=tests/e2e $(ARGS)
+	$(BIN)/pytest --ignore=tests/e2e -m "not slow" $(ARGS)
+
+slow: setup
+	$(BIN)/pytest --ignore=tests/e2e -m slow $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .

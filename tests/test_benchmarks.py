@@ -244,6 +244,7 @@ def run(*arguments: str) -> list[str]:
     return finished.stdout.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the load is measured by /proc")
 def test_a_tiny_load(tmp_path: Path) -> None:
     (line,) = run("load", "--audio", "1", "--video", "1", "--fps", "10", "--seconds", "3", "--json",

@@ -139,6 +139,7 @@ def test_replay_gives_meaning_to_the_demo(tmp_path: Path) -> None:
     assert len({e["label"] for e in emotions} - {None}) >= 3
 
 
+@pytest.mark.slow
 def test_eval_prints_its_figures_as_the_last_line(tmp_path: Path) -> None:
     lines = [
         {"utterance": n, "speaker": "ab"[n % 2], "text": text, "emotion": emotion}
@@ -158,6 +159,7 @@ def test_eval_prints_its_figures_as_the_last_line(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_doctor_reports_a_line_each(tmp_path: Path) -> None:
     result = run("doctor", environ={"CMATH_STREAM__INGEST__PORT": "0"})
     assert result.returncode == 0, result.stdout + result.stderr

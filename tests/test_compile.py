@@ -128,6 +128,7 @@ def test_a_runtime_that_is_not_to_be_had_is_one_clear_line() -> None:
     assert compiling.chosen("auto") in ("inductor", "onnx", "eager")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 async def test_what_is_wanted_and_not_there_is_built_while_eager_serves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

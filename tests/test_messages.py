@@ -35,7 +35,7 @@ def test_times_say_their_unit() -> None:
     for cls in ALL:
         for name, hint in typing.get_type_hints(cls).items():
             if name.startswith(("start", "end", "at", "deadline", "decided", "took", "lost")) and hint is int:
-                assert name.endswith("_ms") or name == "started"
+                assert name.endswith("_ms") or name in ("started", "attempt")
 
 
 def test_a_chunk_knows_its_end() -> None:

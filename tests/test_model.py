@@ -285,6 +285,7 @@ def test_gaussian_divergence_of_equals_is_zero_and_matches_torch() -> None:
     torch.testing.assert_close(gaussian_kl(mean, log_variance, zero, zero), known)
 
 
+@pytest.mark.slow
 def test_the_exported_graph_has_no_decoder_and_takes_any_size() -> None:
     model = CMATH(SMALL, decoder=False).eval()
     model.load_state_dict({k: v for k, v in build().state_dict().items() if not k.startswith("rebuilders.")})

@@ -78,6 +78,7 @@ def test_it_gives_torchs_vectors(tiny: TextConfig) -> None:
     alike(open_embedder(replace(tiny, runtime="torch")), open_embedder(tiny))
 
 
+@pytest.mark.slow
 def test_the_shipped_encoder_and_adapter_are_those_of_torch(
     shipped: tuple[TextConfig, Embedder, Embedder],
 ) -> None:
@@ -110,6 +111,7 @@ def test_a_second_start_needs_no_torch(shipped: tuple[TextConfig, Embedder, Embe
     assert done.stdout.strip() == onnx.spec.id
 
 
+@pytest.mark.slow
 def test_int8_stays_close_and_does_not_depend_on_company(
     shipped: tuple[TextConfig, Embedder, Embedder],
 ) -> None:
