@@ -81,6 +81,23 @@ def _model(raw: Raw) -> str:
     floors, fusion = raw["floors"], raw["fusion"]
     floor = {(row["way"], row["batch"]): row for row in floors["rows"]}
     best = fusion["runtime"]
+    marks = {
+        "newest row of the full window: compiled against eager": [
+            f"{ms['window', 'eager', b] / ms['window', best, b]:.2f}x" for b in batches
+        ],
+        "step against that compiled full window": [
+            f"1/{ms['window', best, b] / ms['step', best, b]:.1f}" for b in batches
+        ],
+        "step against every row, neither compiled": [
+            f"1/{base[b] / ms['step', 'eager', b]:.1f}" for b in batches
+        ],
+        "full window against its floor of operations": [
+            f"{ms['window', best, b] / floor['window', b]['flop_ms']:.1f}x" for b in batches
+        ],
+        "step against its floor: operations, or reading the weights": [
+            f"{ms['step', best, b] / _step_floor(floor, b):.1f}x" for b in batches
+        ],
+    }
     lines = [
         f"## The model: d {raw['width']}, W {raw['window']}, {len(raw['modalities'])} modalities, one thread",
         "",
@@ -91,23 +108,7 @@ def _model(raw: Raw) -> str:
         "",
         table(["what", "runtime", *(f"batch {b}" for b in batches)], rows),
         "",
-        "| mark | " + " | ".join(f"batch {b}" for b in batches) + " |",
-        "|---|" + "---|" * len(batches),
-        "| newest row of the full window: compiled against eager | "
-        + " | ".join(f"{ms['window', 'eager', b] / ms['window', best, b]:.2f}x" for b in batches)
-        + " |",
-        "| step against that compiled full window | "
-        + " | ".join(f"1/{ms['window', best, b] / ms['step', best, b]:.1f}" for b in batches)
-        + " |",
-        "| step against every row, same runtime not compiled | "
-        + " | ".join(f"1/{base[b] / ms['step', 'eager', b]:.1f}" for b in batches)
-        + " |",
-        "| full window against its floor of operations | "
-        + " | ".join(f"{ms['window', best, b] / floor['window', b]['flop_ms']:.1f}x" for b in batches)
-        + " |",
-        "| step against its floor: operations, or reading the weights | "
-        + " | ".join(f"{ms['step', best, b] / _step_floor(floor, b):.1f}x" for b in batches)
-        + " |",
+        table(["mark", *(f"batch {b}" for b in batches)], [[name, *cells] for name, cells in marks.items()]),
         "",
         _wrapped(
             f"Floors: this core multiplies at {floors['gflops']:g} GFLOP/s at best and reads",
@@ -120,8 +121,7 @@ def _model(raw: Raw) -> str:
             f"the model eagerly for every full window gives. A step at turn {fusion['turns']['at'][1]:,}",
             f"costs **{fusion['turns']['ratio']:g}** of one at turn {fusion['turns']['at'][0]}.",
             f"A session's window takes {fusion['session_kilobytes']:g} kB, all pages",
-            f"{fusion['memory_megabytes']:g} MB,",
-            "and no more comes, however many sessions there are.",
+            f"{fusion['memory_megabytes']:g} MB, and no more comes, however many sessions there are.",
         ),
     ]
     lacking = ", ".join(f"{name} ({what})" for name, what in raw["runtimes_not_here"].items())
