@@ -66,7 +66,7 @@ def test_an_onnx_engine_is_found_again_and_says_what_eager_says(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore")
 def test_an_inductor_engine_says_what_eager_says(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -129,6 +129,7 @@ def test_a_runtime_that_is_not_to_be_had_is_one_clear_line() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")
 async def test_what_is_wanted_and_not_there_is_built_while_eager_serves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

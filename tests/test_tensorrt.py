@@ -29,14 +29,14 @@ def examined() -> list[dict[str, Any]]:
     """The dry run of every program, window and precision: real lowering, converters and partitioner."""
     finished = subprocess.run(
         [sys.executable, "-m", "tests.tensorrt_dryrun"],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=800,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr[-2000:]
     return [json.loads(line) for line in finished.stdout.splitlines() if line.startswith("{")]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @needs_compiler
 def test_every_operator_converts_and_a_program_is_one_engine(examined: list[dict[str, Any]]) -> None:
     ours = [each for each in examined if each["program"] != "refused"]
@@ -52,7 +52,7 @@ def test_every_operator_converts_and_a_program_is_one_engine(examined: list[dict
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @needs_compiler
 def test_an_operator_that_does_not_convert_is_named(examined: list[dict[str, Any]]) -> None:
     (found,) = [each for each in examined if each["program"] == "refused"]
