@@ -28,7 +28,10 @@ from realtime.cache import cache_folder
 
 FORMAT = 1
 _CARD = "engine.json"
-TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "fp16": 2e-2}  # of logits, against eager in float32
+TOLERANCE: Mapping[str, float] = {
+    "fp32": 1e-4,
+    "fp16": 2e-2,
+}  # of all numbers, against eager in the same precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ def load(engine: Engine, name: RuntimeName, threads: int) -> dict[ProgramName, C
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How far a program of a runtime is from eager in float32."""
+    """How far a program of a runtime is from eager in the same precision."""
 
     program: str
     batch: int

@@ -45,12 +45,13 @@ class Engine:
         self.programs: Mapping[ProgramName, Program] = programs(
             checkpoint.model, Shape(config.batch, self.window, pages), config.precision
         )
+        self._kind = next(self.programs["window"].module.parameters()).dtype
         self._pages = Pages(pages) if config.remembered and "ask" in self.programs else None
         self.called: tuple[ProgramName, ...] = ("window",) if self._pages is None else ("remember", "ask")
         if self._pages is not None:
             compressed, keys_values = page_shapes(model)
-            self._compressed = torch.zeros(pages, *compressed)
-            self._keys_values = torch.zeros(pages, *keys_values)
+            self._compressed = torch.zeros(pages, *compressed, dtype=self._kind)
+            self._keys_values = torch.zeros(pages, *keys_values, dtype=self._kind)
         self.use({name: eager(program) for name, program in self.programs.items()}, "eager")
 
     def use(self, calls: Mapping[ProgramName, Call], runtime: str) -> None:
@@ -137,9 +138,8 @@ class Engine:
             part = new[first : first + self._config.batch]
             features, presence, mask, _ = self._tensors([span for _, span in part], rows)
             pages = torch.tensor([page for page, _ in part])
-            self._compressed[pages], self._keys_values[pages] = (
-                each.float() for each in self._calls["remember"](features, presence, mask)
-            )
+            kept = self._calls["remember"](features, presence, mask)
+            self._compressed[pages], self._keys_values[pages] = kept
 
     def _full(self, windows: Sequence[tuple[Row, ...]]) -> tuple[Logits, Logits]:
         """[B, C] and [B, A, C], everything computed anew."""
@@ -163,9 +163,8 @@ class Engine:
                     vector = row.vectors.get(name)
                     if vector is not None:
                         features[m][b, n], presence[b, n, m] = vector, True
-        kind = next(self._checkpoint.model.parameters()).dtype
         return (
-            tuple(torch.from_numpy(each).to(kind) for each in features),
+            tuple(torch.from_numpy(each).to(self._kind) for each in features),
             torch.from_numpy(presence),
             torch.from_numpy(mask),
             torch.from_numpy(speaker),

@@ -58,9 +58,7 @@ class CMATHConfig:
             raise ValueError(f"attention is one of {get_args(Attending)}, fusion of {get_args(Fusing)}")
         smallest = min(self.convolutions, self.layers, 1 if self.window is None else self.window)
         if smallest < 1 or self.width % self.heads or self.kernel % 2 == 0:
-            raise ValueError(
-                "heads must divide width, kernel be odd, convolutions, layers, window at least 1"
-            )
+            raise ValueError("heads must divide width, kernel be odd, convolutions, layers, window be > 0")
         if not set(self.centres) <= set(self.names):
             raise ValueError("centres must be modalities of dims")
         if self.residual and self.fusion != "variational":
@@ -302,8 +300,7 @@ class CMATH(nn.Module):
     def forward(self, features: PerModality, presence: Tensor, mask: Tensor, speaker: Tensor) -> Tensor:
         """M x [B, N, D_m], [B, N, M] bool, [B, N] bool, [B, N] int64 -> logits [B, N, C].
 
-        Absent and padded rows may hold anything, NaN included. Rows are in conversation order, padding at
-        either end; in a live window the newest row is the answer, the rows before the window are its halo.
+        Absent and padded rows may hold anything, NaN included. In conversation order, padding at either end.
         """
         return self.explain(features, presence, mask, speaker)[0]
 
@@ -392,8 +389,8 @@ class CMATH(nn.Module):
         return weighted / precision, -torch.log(precision), hidden
 
     def answer(self, latent: Tensor, hidden: Tensor) -> Tensor:
-        """[.., d] each -> logits [.., C]."""
-        coarse = self.coarse(latent)  # R17
+        """[.., d] each -> logits [.., C], by R17."""
+        coarse = self.coarse(latent)
         logits: Tensor = self.head(coarse + hidden if self.config.residual else coarse)
         return logits
 

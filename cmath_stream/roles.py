@@ -112,16 +112,14 @@ async def worker(modality: Modality, config: Settings, name: str, stop: asyncio.
 async def fuse(config: Settings, name: str, stop: asyncio.Event, ready: Ready) -> None:
     """The fusion, until `stop`; utterances under way are finished."""
     from cmath_stream import compile as compiling
-    from cmath_stream.compiled import at_hand, keep_compiled
+    from cmath_stream.compiled import keep_compiled, take
     from cmath_stream.engine import Engine
     from cmath_stream.service import FusionService
 
     checkpoint = load_checkpoint(config.fusion)
     engine = Engine(checkpoint, config.fusion.engine)
     compiling.chosen(config.fusion.engine.runtime)  # one that was named and is not to be had is said now
-    runtime = at_hand(engine, config.fusion.engine)
-    if runtime != "eager":
-        engine.use(compiling.load(engine, runtime, config.fusion.engine.threads), runtime)
+    runtime = take(engine, config.fusion.engine)
     async with connect(config.redis) as client:
         await check(client)
         reader = GroupReader(client, config.redis, "inbox", "fuse", name)

@@ -132,9 +132,12 @@ class TensorRT:
         if missing := self.missing():
             raise RuntimeUnavailable(f"tensorrt needs {missing}")
         import torch_tensorrt
+        from torch.export.passes import move_to_device_pass
 
         compiled = torch_tensorrt.dynamo.compile(
-            program.exported(), arg_inputs=tensorrt_inputs(program, torch_tensorrt), min_block_size=1
+            move_to_device_pass(program.exported(), "cuda"),
+            arg_inputs=tensorrt_inputs(program, torch_tensorrt),
+            min_block_size=1,
         )
         torch_tensorrt.save(compiled, str(path), arg_inputs=_on_cuda(program.inputs(1)), retrace=False)
 
@@ -147,7 +150,7 @@ class TensorRT:
             raise RuntimeUnavailable(f"{path}: {str(error).partition(chr(10))[0]}") from error
 
         def call(*inputs: Any) -> tuple[Tensor, ...]:
-            return tuple(module(*inputs))
+            return tuple(each.cpu() for each in module(*_on_cuda(inputs)))
 
         return call
 

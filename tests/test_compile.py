@@ -12,7 +12,7 @@ import pytest
 
 from cmath_stream import compile as compiling
 from cmath_stream.checkpoint import Checkpoint
-from cmath_stream.compiled import at_hand, keep_compiled
+from cmath_stream.compiled import at_hand, keep_compiled, take
 from cmath_stream.config import FusionConfig
 from cmath_stream.engine import Engine
 from cmath_stream.prediction import EngineConfig
@@ -32,8 +32,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 @pytest.fixture(scope="module")
 def onnx_engine(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache with one built engine."""
-    if missing := runtime("onnx").missing():
-        pytest.skip(f"needs {missing}")
     cache = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(cache))
@@ -134,8 +132,6 @@ def test_a_runtime_that_is_not_to_be_had_is_one_clear_line() -> None:
 async def test_what_is_wanted_and_not_there_is_built_while_eager_serves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if missing := runtime("onnx").missing():
-        pytest.skip(f"needs {missing}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     checkpoint = tiny(tmp_path)
     config = EngineConfig(batch=4, remembered=32, runtime="onnx")
@@ -149,12 +145,35 @@ async def test_what_is_wanted_and_not_there_is_built_while_eager_serves(
 
     fusion = FusionConfig(checkpoint=str(tmp_path / "tiny.safetensors"), engine=config)
     building = asyncio.create_task(keep_compiled(engine, fusion, use))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0)  # it has begun
     assert engine.info.engine == "eager"
     same_answers(engine, Engine(checkpoint, SMALL))
     await building
     assert (given, engine.info.engine) == (["onnx"], "onnx")
     same_answers(engine, Engine(checkpoint, SMALL))
+
+
+def test_an_engine_that_is_off_or_does_not_load_is_not_run(
+    onnx_engine: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(onnx_engine))
+    engine = Engine(checkpoint, SMALL)
+    assert take(engine, SMALL) == engine.info.engine == "onnx"
+    for tolerance in ({"fp32": -1.0}, {}):  # nothing is near enough; and a check that raises
+        monkeypatch.setattr(compiling, "TOLERANCE", tolerance)
+        engine = Engine(checkpoint, SMALL)
+        assert take(engine, SMALL) == engine.info.engine == "eager"
+
+
+async def test_eager_that_was_asked_for_is_left_alone(checkpoint: Checkpoint) -> None:
+    config = EngineConfig(batch=4, remembered=32, runtime="eager")
+    engine = Engine(checkpoint, config)
+    assert take(engine, config) == "eager"
+
+    async def use(calls: Mapping[Any, Any], name: str) -> None:
+        raise AssertionError("nothing was built")
+
+    await keep_compiled(engine, FusionConfig(engine=config), use)
 
 
 async def test_auto_does_not_compile_on_a_machine_without_a_card(checkpoint: Checkpoint) -> None:
@@ -176,6 +195,10 @@ def test_half_precision_keeps_its_norms_in_float32(checkpoint: Checkpoint) -> No
     assert norms
     assert {kinds[name] for name in norms} == {4}
     assert {size for name, size in kinds.items() if name not in norms} == {2}
+    near = Engine(checkpoint, EngineConfig(batch=4, remembered=32, precision="fp16"))
+    pairs = zip(near.step(views(near, 9)), Engine(checkpoint, SMALL).step(views(near, 9)), strict=True)
+    for said, expected in pairs:
+        assert said.probabilities == pytest.approx(expected.probabilities, abs=1e-2)
     shape = programs(checkpoint.model, Engine(checkpoint, SMALL).programs["window"].shape, "fp16")
     for program in shape.values():
         for said in program.module(*program.inputs(2)):
