@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from cmath_stream.checkpoint import ModalitySpec, load, save
 from cmath_stream.training.calibration import describe
 from cmath_stream.training.data import MELD7, UNLABELLED, Example, synthetic
+from cmath_stream.training.evaluate import answer
 from cmath_stream.training.learning import one_cycle
 from cmath_stream.training.losses import LossWeights
 from cmath_stream.training.recipe import KINDS, Recipe, Schedule, model_config, read_kind, read_recipe
@@ -97,7 +99,7 @@ def test_each_switch_of_the_schedule_changes_the_run(tmp_path: Path, change: dic
 def test_a_fitted_model_becomes_a_calibrated_checkpoint(fitted: Fitted, tmp_path: Path) -> None:
     specs = [ModalitySpec(name, "made-up", "1", dim) for name, dim in DIMS]
     described = describe(
-        RECIPE, fitted.model, specs, VALIDATION,
+        RECIPE, fitted.model, specs, partial(answer, fitted.model, VALIDATION),
         label_set="meld7", labels=MELD7, judged_on="made up", best_epoch=fitted.best_epoch,
     )  # fmt: skip
     save(tmp_path / "tiny", fitted.model, described)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from bench.experiments.common import Answered, arguments, contrast, main_file, row
-from cmath_stream.training.embedding import Words
+from cmath_stream.training.embedding import PlainAndTuned
 from cmath_stream.training.feature_recipe import read_feature_recipe
 from cmath_stream.training.feature_training import Variant, WordEncoder, cross_validate, read_for
 from realtime.cache import cache_folder
@@ -33,7 +33,7 @@ def main() -> None:
     given = arguments(__doc__)
     torch.set_num_threads(1)
     recipe = replace(read_feature_recipe(Path("configs/train-mosi.toml")), seeds=given.seeds)
-    words = Words(cache_folder())
+    words = PlainAndTuned(cache_folder())
     encoder = WordEncoder(words.spec, words)
     whole = read_for(recipe, given.data / recipe.features, encoder)
     provided = read_for(replace(recipe, text="provided", modalities=()), given.data / recipe.features, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from cmath_stream.running import beside_running_mean, shuffled
 from cmath_stream.training.banks import read_out_of_fold
 from cmath_stream.training.calibration import describe
 from cmath_stream.training.data import DataError, Example, Floats
+from cmath_stream.training.evaluate import answer
 from cmath_stream.training.recipe import Recipe
 from cmath_stream.training.train import fit
 from workers.training.voice import NAME, VERSION
@@ -123,7 +125,7 @@ def train_acted(
         recipe,
         fitted.model,
         inputs,
-        judged,
+        partial(answer, fitted.model, judged),
         label_set="ravdess8",
         labels=EMOTIONS,
         judged_on=f"actors {', '.join(map(str, recipe.acted.validation_actors))}",

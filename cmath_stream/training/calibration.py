@@ -1,11 +1,11 @@
 """What a checkpoint says of its own certainty: temperatures, figures, a threshold, all from validation.
 
-Works for any labels. Knows a model and examples; not how either was made.
+Works for any labels. Knows answers about rows that were not learned from; not whose they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -13,10 +13,9 @@ import numpy as np
 
 from cmath_stream.checkpoint import CheckpointMeta, ModalitySpec
 from cmath_stream.model import CMATH
-from cmath_stream.training.data import Example
 from cmath_stream.training.evaluate import (
+    Answers,
     Metrics,
-    answer,
     calibration_interval,
     cross_fitted,
     fit_temperature,
@@ -25,6 +24,8 @@ from cmath_stream.training.evaluate import (
 )
 
 _DIGITS = 4
+
+Ask = Callable[[Sequence[int]], Answers]  # about validation, with only these modalities present
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def describe(
     recipe: Recipe,
     model: CMATH,
     modalities: Sequence[ModalitySpec],
-    validation: Sequence[Example],
+    ask: Ask,
     *,
     label_set: str,
     labels: tuple[str, ...],
@@ -63,7 +64,7 @@ def describe(
     best_epoch: int,
 ) -> CheckpointMeta:
     """Calibrate on validation and set down what the checkpoint is."""
-    found = calibrate(model, validation, recipe.answered)
+    found = calibrate(model.config.names, ask, recipe.answered)
     return CheckpointMeta(
         name=recipe.name,
         version=recipe.version,
@@ -82,16 +83,16 @@ def describe(
     )
 
 
-def calibrate(model: CMATH, validation: Sequence[Example], answered: float) -> Calibration:
+def calibrate(modalities: Sequence[str], ask: Ask, answered: float) -> Calibration:
     """Temperatures from all of validation; figures cross-fitted by dialogue; `answered` of the rows pass.
 
-    The model is in eval mode. A pattern that no validation row can show is left out.
+    A pattern that no validation row can show is left out.
     """
     temperatures: dict[str, float] = {}
     figures: dict[str, Mapping[str, Any]] = {}
     confidence = []
-    for pattern, subset in patterns(model.config.names).items():
-        answers = answer(model, validation, subset)
+    for pattern, subset in patterns(modalities).items():
+        answers = ask(subset)
         if len(np.unique(answers.dialogue)) < 2:
             continue
         chances = cross_fitted(answers)

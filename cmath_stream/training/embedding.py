@@ -5,9 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from cmath_stream.checkpoint import ModalitySpec
 from cmath_stream.training.data import FeatureCache, Floats
 from workers.text_encoder import DEFAULT_ENCODER, load_embedder
+
+
+class PlainAndTuned:
+    """Embeddings by the default encoder as it was published and, beside them, as our adapter tuned it.
+
+    The tuned half knows emotion and has forgotten other things; what learns from few dialogues gains by both.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self._plain, self._tuned = Words(cache, adapter="none"), Words(cache)
+        plain, tuned = self._plain.spec, self._tuned.spec
+        self.spec = ModalitySpec("text", f"{plain.name}+{tuned.name}", tuned.version, plain.dim + tuned.dim)
+
+    def __call__(self, texts: Sequence[str]) -> Floats:
+        """[n, D], each half of unit length."""
+        return np.hstack([self._plain(texts), self._tuned(texts)])
 
 
 class Words:

@@ -172,6 +172,17 @@ def answer(
     return Answers(logits_, label, presence_, dialogue_)
 
 
+def joined(parts: Sequence[Answers]) -> Answers:
+    """Answers about different dialogues as one."""
+    before = np.cumsum([0, *(each.dialogue.max(initial=-1) + 1 for each in parts[:-1])])
+    return Answers(
+        np.concatenate([each.logits for each in parts]),
+        np.concatenate([each.label for each in parts]),
+        np.concatenate([each.presence for each in parts]),
+        np.concatenate([each.dialogue + first for each, first in zip(parts, before, strict=True)]),
+    )
+
+
 def evaluate(
     checkpoint: Checkpoint, examples: Sequence[Example], keep: Sequence[int] | None = None
 ) -> Metrics:

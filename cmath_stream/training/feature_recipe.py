@@ -35,15 +35,16 @@ class FeatureRecipe:
     judged_by: tuple[str, ...] = ()  # presence patterns that choose the epoch; empty = everything present
     answered: float = 0.9  # share of validation utterances that get a label; sets the abstain threshold
     folds: int = 5  # of a cross-validation
-    validation_share: float = 0.15  # rows, in whole dialogues, that choose the epoch where the set names none
+    # Rows, in whole dialogues, that choose the epoch where the set names none; 0 = all learn, the last epoch.
+    validation_share: float = 0.15
     seeds: int = 5  # 1, 2, .. of a cross-validation
     loss: LossWeights = LossWeights()
     schedule: Schedule = _SCHEDULE
     model: Mapping[str, Any] = field(default_factory=dict)  # CMATHConfig without dims and classes
 
     def __post_init__(self) -> None:
-        if self.folds < 2 or self.seeds < 1 or not 0.0 < self.validation_share <= 0.5:
-            raise ValueError("folds is at least 2, seeds at least 1, validation_share above 0 and at most .5")
+        if self.folds < 2 or self.seeds < 1 or not 0.0 <= self.validation_share <= 0.5:
+            raise ValueError("folds is at least 2, seeds at least 1, validation_share at most .5")
 
 
 def read_feature_recipe(path: Path) -> FeatureRecipe:

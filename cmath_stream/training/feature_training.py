@@ -1,13 +1,14 @@
 """CMATH on a feature set: a checkpoint, a cross-validation with variants and baselines, a judgement.
 
 Whoever calls brings the encoder of words. A validation part chooses the epoch, always in whole dialogues and
-never out of what is judged.
+never out of what is judged; on a small set it costs more than it gives, and a recipe can do without.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmath_stream.checkpoint import Checkpoint, ModalitySpec, save
-from cmath_stream.training.calibration import describe
+from cmath_stream.training.calibration import Ask, describe
 from cmath_stream.training.crossval import concat_mlp, folds_by_group, held_out, majority
 from cmath_stream.training.data import UNLABELLED, DataError
-from cmath_stream.training.evaluate import Answers, Labels, answer, softmax
+from cmath_stream.training.evaluate import Answers, Labels, answer, joined, softmax
 from cmath_stream.training.feature_recipe import FeatureRecipe, check_model, cmath_recipe, varied
 from cmath_stream.training.feature_sets import Embed, FeatureSet, read_feature_set
 from cmath_stream.training.train import Fitted, fit
@@ -87,21 +88,28 @@ def train_features(
     """Train the recipe's checkpoint on the training part into `out_dir`; returns the weights' path.
 
     A part that the set's makers held out for testing is left alone; where they named no validation part,
-    `validation_share` of the training rows is held out to choose the epoch and to calibrate.
+    `validation_share` of the training rows is held out to choose the epoch and to calibrate. A share of 0
+    holds nothing out: all learn, and models of a cross-validation stand in when it is calibrated.
     """
     whole = read_for(recipe, data_dir / recipe.features, words)
     learning, judged = parts(whole, recipe)
     seed = recipe.schedule.seed
     fitted = fit_part(recipe, learning, judged, seed, out_dir, resume=resume, progress=progress)
     path = out_dir / f"{recipe.name}.safetensors"
+    if judged.conversations:
+        ask: Ask = partial(answer, fitted.model, judged.examples)
+        judged_on = f"{len(judged.conversations)} dialogues of {recipe.features}"
+    else:
+        ask = across_folds(recipe, learning)
+        judged_on = f"{recipe.features}, {recipe.folds} folds by dialogue"
     meta = describe(
         recipe,
         fitted.model,
         specs(whole, recipe, words),
-        judged.examples,
+        ask,
         label_set=recipe.label_set or judged.label_set,
         labels=judged.labels,
-        judged_on=f"{len(judged.conversations)} dialogues of {recipe.features}",
+        judged_on=judged_on,
         best_epoch=fitted.best_epoch,
     )
     save(path, fitted.model, meta)
@@ -117,7 +125,12 @@ def parts(whole: FeatureSet, recipe: FeatureRecipe) -> tuple[FeatureSet, Feature
 
 
 def split(whole: FeatureSet, share: float, seed: int) -> tuple[FeatureSet, FeatureSet]:
-    """The larger and the smaller part, in whole dialogues. Raises DataError where there is but one."""
+    """The larger and the smaller part, in whole dialogues. Raises DataError where there is but one.
+
+    A share of 0 leaves the smaller one empty.
+    """
+    if share == 0.0:
+        return whole, whole.part(())
     groups = whole.groups
     try:
         apart = held_out(groups, share, seed)
@@ -151,6 +164,29 @@ def fit_part(
         resume=resume,
         progress=progress,
     )
+
+
+def across_folds(recipe: FeatureRecipe, whole: FeatureSet) -> Ask:
+    """Answers about all of a set, each dialogue's by a model that learned from the other folds alone."""
+    place = np.asarray(whole.groups)
+    fold = folds_by_group(whole.groups, recipe.folds, seed=0)
+    asked = [whole.part(set(place[fold == k])) for k in range(recipe.folds)]
+    models = [
+        fit_part(
+            recipe,
+            whole.part(set(place) - set(part.groups)),
+            whole.part(()),
+            recipe.schedule.seed,
+            None,
+        ).model
+        for part in asked
+    ]
+
+    def ask(keep: Sequence[int]) -> Answers:
+        found = [answer(model, part.examples, keep) for model, part in zip(models, asked, strict=True)]
+        return joined(found)
+
+    return ask
 
 
 def cross_validate(

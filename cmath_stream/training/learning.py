@@ -48,13 +48,13 @@ class Learner(Protocol):
 class Learned:
     """What a run ends with."""
 
-    best: Mapping[str, Tensor]  # averaged weights of the best epoch
+    best: Mapping[str, Tensor]  # averaged weights of the best epoch; of equals, the last
     history: tuple[float, ...]  # validation score an epoch
 
     @property
     def best_epoch(self) -> int:
         """Counted from 0."""
-        return int(np.argmax(self.history))
+        return len(self.history) - 1 - int(np.argmax(self.history[::-1]))
 
 
 def learn(
@@ -152,7 +152,7 @@ class _State:
         self._learner.train(False)
         score = self._learner.judge()
         put(self._learner.learned(), current)
-        if score > max(self.history, default=-math.inf):
+        if score >= max(self.history, default=-math.inf):
             self.best = copied(self._averaged)
         self.history.append(score)
         return score

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -102,7 +103,7 @@ def train_live(
         recipe,
         fitted.model,
         specs,
-        judged,
+        partial(answer, fitted.model, judged),
         label_set="meld7",
         labels=MELD7,
         judged_on=f"grafted: {', '.join(recipe.live.validation.dialogues)}",

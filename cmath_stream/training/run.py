@@ -28,12 +28,12 @@ def run(recipe: Path, data: Path, out: Path, *, resume: bool) -> Path:
 
             return train_acted(read_recipe(recipe), data, out, resume=resume)
         case "features":
-            from cmath_stream.training.embedding import Words
+            from cmath_stream.training.embedding import PlainAndTuned
             from cmath_stream.training.feature_recipe import read_feature_recipe
             from cmath_stream.training.feature_training import WordEncoder, train_features
 
             features = read_feature_recipe(recipe)
-            words = Words(cache_folder()) if features.text == "words" else None
+            words = PlainAndTuned(cache_folder()) if features.text == "words" else None
             encoder = None if words is None else WordEncoder(words.spec, words)
             return train_features(features, data, out, encoder, resume=resume)
         case _:

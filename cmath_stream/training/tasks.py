@@ -113,13 +113,13 @@ def _erc_text(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
 
 
 def _features(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
-    from cmath_stream.training.embedding import Words
+    from cmath_stream.training.embedding import PlainAndTuned
     from cmath_stream.training.feature_training import WordEncoder, answer_features, read_as_trained
 
     if asked.checkpoint is None and asked.text == "provided":
         default = f"{default}-provided"
     checkpoint = named(asked.checkpoint, default)
-    words = Words(asked.cache) if asked.text == "words" else None
+    words = PlainAndTuned(asked.cache) if asked.text == "words" else None
     found = read_as_trained(
         checkpoint, asked.paths[0], None if words is None else WordEncoder(words.spec, words)
     )

@@ -45,6 +45,7 @@ def fit(
 ) -> Fitted:
     """Train on `epochs(0)`, `epochs(1)`, ..; keep the epoch of the best validation score.
 
+    Without validation all epochs are run and the last is kept.
     `initial` holds weights to begin with, by the names of the model's state; what it does not name begins at
     random. `out_dir` keeps what `resume` needs; None keeps nothing.
     Raises SettingsError where `judged_by` names no pattern of these modalities, or `resume` finds a run of
@@ -93,7 +94,9 @@ class FeatureLearner(nn.Module):
         return train_step(self.model, padded, self.recipe, self._weights, self._scale, rng, risen).total
 
     def judge(self) -> float:
-        """Weighted F1, mean over the patterns that judge."""
+        """Weighted F1, mean over the patterns that judge; 0 where there is nothing to judge on."""
+        if not self._validation:
+            return 0.0
         figures = by_pattern(self.model, self._validation)
         return float(np.mean([figures[each].weighted_f1 for each in self.recipe.judged_by or figures]))
 

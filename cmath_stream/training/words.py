@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def train_words(
         recipe,
         fitted.model,
         (ModalitySpec("text", ADAPTED, recipe.version, dim),),
-        examples,
+        partial(answer, fitted.model, examples),
         label_set="meld7",
         labels=MELD7,
         judged_on=corpora.validation,
