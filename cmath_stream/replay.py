@@ -16,7 +16,7 @@ from cmath_stream.events import Event
 from cmath_stream.fusion import Outcome, Pending, SessionFusion
 from cmath_stream.inputs import Source
 from realtime.conversation import Conversation, ConversationConfig
-from realtime.listener import Listener
+from realtime.listener import Listener, hear
 from realtime.messages import (
     AudioChunk,
     Caption,
@@ -30,7 +30,7 @@ from realtime.messages import (
     Transcript,
 )
 from realtime.recording import Recording
-from realtime.vad import VadModel, VoiceActivity
+from realtime.vad import VadModel
 from workers.extractor import Extractor
 from workers.worker import speech_of
 
@@ -96,7 +96,8 @@ class Replay:
                 conversation.push_picture(pid, picture)
             for caption in player.captions_until(chunk.end_s):
                 yield from conversation.push_caption(pid, caption, chunk.end_s)
-            yield from conversation.push_audio(pid, player.listener.hear(chunk), chunk.end_s)
+            (frames,) = hear(self._vad, [(player.listener, chunk)])
+            yield from conversation.push_audio(pid, frames, chunk.end_s)
             yield from conversation.expire(now_s)
             on_progress(now_s)
         yield from conversation.close(now_s, "end_of_file")
@@ -122,8 +123,7 @@ class Replay:
                 yield outcome
 
     def _listener(self) -> Listener:
-        activity = VoiceActivity(self._vad)
-        return Listener(activity, self._config.segmenter.stall_s, nonverbal=self._config.nonverbal)
+        return Listener(self._config.segmenter.stall_s, nonverbal=self._config.nonverbal)
 
     def _job(self, job: Job) -> Job:
         """The job as an extractor gets it: an utterance without given words is one for the recogniser."""

@@ -48,8 +48,9 @@ class TrackClock:
         step = (pts - self._last_pts + _WRAP // 2) % _WRAP - _WRAP // 2
         self._last_pts = pts
         self._ticks += step
-        media_s = float(self._ticks * time_base)
-        if float(step * time_base) < -RESTART_S:
+        tick_s = time_base.numerator / time_base.denominator  # Fractions are slow, and this is every packet's
+        media_s = self._ticks * tick_s
+        if step * tick_s < -RESTART_S:
             self._anchor(media_s, captured_s)
         elif step < 0:
             return media_s + self._offset_s  # a late frame keeps its own time

@@ -42,8 +42,11 @@ class AudioNormaliser:
         self.lost_ms = 0.0  # holes too long to fill
         self.dropped_ms = 0.0  # audio that came too late or twice
 
-    def push(self, frame: av.AudioFrame, start_s: float) -> list[AudioChunk]:
-        """Audio completed by `frame`, whose first sample was captured at `start_s`."""
+    def push(self, frame: av.AudioFrame, start_s: float, *, fill_s: float | None = None) -> list[AudioChunk]:
+        """Audio completed by `frame`, whose first sample was captured at `start_s`.
+
+        `fill_s`: what is filled of a hole right before it, if that differs from the usual.
+        """
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         parts: list[Pcm] = []
         chunks: list[AudioChunk] = []
@@ -57,7 +60,7 @@ class AudioNormaliser:
             parts.append(self._drain())
             end_s = self._run_s + (self._out_samples + len(parts[0])) / self._rate_hz
             silence = max(round((start_s - end_s) * self._rate_hz), 0) if hole_s > SLACK_S else 0
-            if silence <= self._fill_s * self._rate_hz:
+            if silence <= (self._fill_s if fill_s is None else fill_s) * self._rate_hz:
                 parts.append(np.zeros(silence, np.float32))
                 self.filled_ms += silence / self._rate_hz * 1000
                 start_s = end_s + silence / self._rate_hz
@@ -100,15 +103,15 @@ class AudioNormaliser:
         return _samples(self._resampler.resample(None)) if self._in_samples else np.zeros(0, np.float32)
 
     def _emit(self, parts: list[Pcm]) -> list[AudioChunk]:
-        pcm = np.concatenate(parts)
+        pcm = parts[0] if len(parts) == 1 else np.concatenate(parts)
         start_s = self._run_s + self._out_samples / self._rate_hz
         self._out_samples += len(pcm)
         return [AudioChunk(pcm, start_s)] if len(pcm) else []
 
 
 def _samples(frames: list[av.AudioFrame]) -> Pcm:
-    arrays = [frame.to_ndarray().reshape(-1) for frame in frames]
-    return np.concatenate(arrays).astype(np.float32, copy=False) if arrays else np.zeros(0, np.float32)
+    arrays: list[Pcm] = [frame.to_ndarray().reshape(-1).astype(np.float32, copy=False) for frame in frames]
+    return arrays[0] if len(arrays) == 1 else np.concatenate([np.zeros(0, np.float32), *arrays])
 
 
 class VideoSampler:

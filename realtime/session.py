@@ -1,7 +1,7 @@
 """Rooms and their live sessions: the async shell around `Conversation`.
 
-One task a participant turns its queue of audio into messages (the VAD runs in a thread of its own), one
-task a session lets the clock end what media no longer will. A session outlives its participants by
+All audio is heard by one task of the process (realtime.hearing); one task a session lets the clock end what
+media no longer will. A session outlives its participants by
 `linger_s`, so that a reconnect continues the conversation.
 """
 
@@ -12,12 +12,12 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from realtime import telemetry
 from realtime.conversation import Conversation, ConversationConfig
 from realtime.errors import CmathStreamError, SignalingError
+from realtime.hearing import Ear, Hearing
 from realtime.listener import Listener
 from realtime.messages import (
     AudioChunk,
@@ -29,7 +29,7 @@ from realtime.messages import (
     UtteranceEnded,
 )
 from realtime.segmenter import HeardFrame
-from realtime.vad import VadModel, VoiceActivity
+from realtime.vad import VadModel
 
 log = logging.getLogger(__name__)
 Emit = Callable[[Message], None]
@@ -70,9 +70,8 @@ class Rooms:
         self._refuse = refuse
         self._unread = unread
         self._early = False  # as it was allowed last
-        self._vad = vad
+        self._hearing = Hearing(vad)
         self._emit = emit
-        self._vad_thread = ThreadPoolExecutor(1, thread_name_prefix="vad")
         self._sessions: dict[str, LiveSession] = {}
 
     async def join(
@@ -91,9 +90,9 @@ class Rooms:
             )
             telemetry.SESSIONS_ACTIVE.inc()
         config = self._config.conversation
-        listener = Listener(VoiceActivity(self._vad), config.segmenter.stall_s, nonverbal=config.nonverbal)
+        listener = Listener(config.segmenter.stall_s, nonverbal=config.nonverbal)
         return session.join(
-            participant_id, listener, self._vad_thread, audio=audio, video=video, captions=captions
+            participant_id, self._hearing, listener, audio=audio, video=video, captions=captions
         )
 
     def session_id(self, room: str) -> str | None:
@@ -107,7 +106,7 @@ class Rooms:
         for result in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(result, BaseException):
                 log.error("a session did not close well: %s", type(result).__name__)
-        self._vad_thread.shutdown()
+        await self._hearing.close()
 
     def _may_start_early(self) -> bool:
         # Work that may be in vain is only for workers who have nothing else to do. Jobs that wait unread say
@@ -165,8 +164,8 @@ class LiveSession:
     def join(
         self,
         pid: str,
+        hearing: Hearing,
         listener: Listener,
-        vad_thread: ThreadPoolExecutor,
         *,
         audio: bool,
         video: bool,
@@ -177,7 +176,7 @@ class LiveSession:
             raise SignalingError(409, "this participant is already in the room")
         self._send(self._conversation.join(pid, self.now_s(), audio=audio, video=video, captions=captions))
         self._empty_since_s = None
-        seat = self._seats[pid] = LiveSeat(self, pid, listener, vad_thread, self._config.audio_queue_s)
+        seat = self._seats[pid] = LiveSeat(self, pid, hearing, listener, self._config.audio_queue_s)
         return seat
 
     def heard(self, pid: str, frames: list[HeardFrame]) -> None:
@@ -252,23 +251,13 @@ class LiveSeat:
     """Where one participant's media goes in. Every `push_*` returns at once."""
 
     def __init__(
-        self,
-        session: LiveSession,
-        pid: str,
-        listener: Listener,
-        vad_thread: ThreadPoolExecutor,
-        queue_s: float,
+        self, session: LiveSession, pid: str, hearing: Hearing, listener: Listener, queue_s: float
     ) -> None:
         self.participant_id = pid
         self.session_id = session.id
         self._session = session
-        self._listener = listener
-        self._vad_thread = vad_thread
-        self._queue: asyncio.Queue[AudioChunk | None] = asyncio.Queue()
-        self._queued_s = 0.0
-        self._queue_s = queue_s
+        self._ear = Ear(hearing, listener, lambda frames: session.heard(pid, frames), queue_s)
         self._gone: asyncio.Task[None] | None = None
-        self._task = asyncio.create_task(self._listen(), name=f"listen-{session.id[:8]}")
 
     def now_s(self) -> float:
         """Session clock, seconds."""
@@ -276,15 +265,8 @@ class LiveSeat:
 
     def push_audio(self, chunk: AudioChunk) -> None:
         """Queue audio; if the VAD cannot follow, the oldest goes and is counted."""
-        if self._gone is not None:
-            return
-        self._queue.put_nowait(chunk)
-        self._queued_s += chunk.end_s - chunk.start_s
-        while self._queued_s > self._queue_s:
-            oldest = self._queue.get_nowait()
-            assert oldest is not None  # None is only ever the last entry
-            self._queued_s -= oldest.end_s - oldest.start_s
-            telemetry.FRAMES_DROPPED_TOTAL.labels(kind="audio", reason="queue_full").inc()
+        if self._gone is None:
+            self._ear.push(chunk)
 
     def push_picture(self, picture: Picture) -> None:
         """Keep a picture for the utterances around it."""
@@ -303,17 +285,5 @@ class LiveSeat:
         await asyncio.shield(self._gone)
 
     async def _go(self, reason: str) -> None:
-        self._queue.put_nowait(None)
-        await self._task
+        await self._ear.heard()
         self._session.left(self.participant_id, reason)
-
-    async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        while (chunk := await self._queue.get()) is not None:
-            self._queued_s -= chunk.end_s - chunk.start_s
-            try:
-                frames = await loop.run_in_executor(self._vad_thread, self._listener.hear, chunk)
-                self._session.heard(self.participant_id, frames)
-            except Exception as error:  # one chunk is lost, not the participant; the type alone is logged
-                log.error("session %s: audio failed: %s", self.session_id[:8], type(error).__name__)
-                telemetry.FRAMES_DROPPED_TOTAL.labels(kind="audio", reason="error").inc()

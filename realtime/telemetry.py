@@ -35,6 +35,7 @@ _LATENCY_S = (
 _STAGE_S = (0.001, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0)
 _CONNECT_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0)  # mark: 1 s
 _LAG_S = tuple(round(0.0005 * 2 ** (n / 2), 6) for n in range(24))  # 0.5 ms to 1.4 s; mark: 8 ms
+_WAIT_S = (0.001, 0.01, 0.02, 0.04, 0.06, 0.08, 0.12, 0.18, 0.25)  # mark: 0.12
 _BATCH = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -59,6 +60,12 @@ FRAMES_RECEIVED_TOTAL: Final = _counter(
 )
 AUDIO_MISSING_SECONDS_TOTAL: Final = _counter(
     "audio_missing_seconds_total", "Holes in audio: lost packets, or a sender that left out silence."
+)
+RTP_PACKETS_LOST_TOTAL: Final = _counter(
+    "rtp_packets_lost_total", "Packets that never came, or too late to be used.", "kind"
+)
+JITTER_BUFFER_DELAY_SECONDS: Final = _histogram(
+    "jitter_buffer_delay_seconds", "What an audio packet waited for others before it.", _WAIT_S
 )
 PICTURES_KEPT_TOTAL: Final = _counter("pictures_kept_total", "Video frames kept as pictures.")
 EVENT_LOOP_LAG_SECONDS: Final = _histogram(

@@ -1,8 +1,8 @@
 """One WHIP publisher: its peer connection, its tracks, its captions, until it is gone.
 
-Media goes into a `Seat` on the session clock. Every track is read by a task of its own from the moment it
-appears: aiortc queues decoded frames without bound for a track that nobody reads (aiortc#554). Knows
-nothing of HTTP, of rooms or of what becomes of the media.
+Media goes into a `Seat` on the session clock: sound from its packets (`realtime.incoming`), pictures from a
+task that reads their track from the moment it appears, since aiortc queues decoded frames without bound for
+a track that nobody reads (aiortc#554). Knows nothing of HTTP, of rooms or of what becomes of the media.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import av
@@ -25,16 +26,14 @@ from realtime import caption_channel, telemetry
 from realtime.clock import TrackClock
 from realtime.errors import SignalingError
 from realtime.ice import IceWatch, new_connection
-from realtime.media import AudioNormaliser, VideoSampler
+from realtime.incoming import IncomingAudio
+from realtime.media import VideoSampler
 from realtime.messages import Picture
 from realtime.sdp import ACCEPTED_CODECS, FOREIGN_SDP_ERRORS, with_rtcp_mux_only
 from realtime.seats import Seat
 
 log = logging.getLogger(__name__)
 
-# aiortc gives an audio frame out when 4 later ones have come (JitterBuffer(prefetch=4)), and a frame is sent
-# only when its last sample has been spoken.
-_AUDIO_HELD_FRAMES = 5
 _VIDEO_HELD_MAX_S = 0.1  # a video frame is given out when the next one begins
 _ANNOUNCE_S = 0.01  # a change of the clock offset by less is not worth a message
 _DRAIN_S = 1.0  # for frames already decoded, at the end
@@ -59,7 +58,7 @@ class Peer:
 
     It lives in one task, from construction to the last resource freed; `close` asks that task to end and
     waits for it. `pictures` runs scaling and JPEG compression: 2 ms a picture, too long for a loop that all
-    peers share. Audio is resampled in place: 70 µs a packet, of which a thread would still cost the loop 20.
+    peers share. Audio is decoded and resampled in place: 90 µs a packet, less than a thread would cost.
     """
 
     def __init__(
@@ -79,6 +78,7 @@ class Peer:
         self._readers: set[asyncio.Task[None]] = set()
         self._picture_job: asyncio.Future[Picture] | None = None
         self._audio_clock = TrackClock()
+        self._heard = False
         self._channel: RTCDataChannel | None = None
         self._opened_s = 0.0  # session time at which the captions channel opened
         self._announced_s: float | None = None
@@ -174,7 +174,7 @@ class Peer:
     # ---- media -----------------------------------------------------------------------------------
 
     def _on_track(self, track: MediaStreamTrack) -> None:
-        read = self._read_audio(track) if track.kind == "audio" else self._read_video(track)
+        read = self._hear(track) if track.kind == "audio" else self._read_video(track)
         task = asyncio.create_task(read, name=f"{track.kind} of {self._name}")
         self._readers.add(task)
         task.add_done_callback(self._on_reader_done)
@@ -185,33 +185,21 @@ class Peer:
             log.error("%s: reading failed", task.get_name(), exc_info=error)
             self._end("error")
 
-    async def _read_audio(self, track: MediaStreamTrack) -> None:
-        # Holes are left open (fill_s=0): who cuts utterances fills and counts them, to say what was lost.
-        normaliser = AudioNormaliser(fill_s=0.0)
-        received = telemetry.FRAMES_RECEIVED_TOTAL.labels(kind="audio")
-        try:
-            while True:
-                frame = await track.recv()
-                received.inc()
-                assert (
-                    isinstance(frame, av.AudioFrame) and frame.pts is not None and frame.time_base is not None
-                )
-                if self._audio_clock.offset_s is None:
-                    self._announced_s = None  # what was told at the opening was provisional
-                held_s = _AUDIO_HELD_FRAMES * frame.samples / frame.sample_rate
-                at_s = self._audio_clock.at_s(frame.pts, frame.time_base, self.seat.now_s() - held_s)
-                dropped_ms, lost_ms = normaliser.dropped_ms, normaliser.lost_ms
-                chunks = normaliser.push(frame, at_s)
-                for chunk in chunks:
-                    self.seat.push_audio(chunk)
-                if normaliser.dropped_ms > dropped_ms:  # all of it, or its head while the clock settles
-                    reason = "trimmed" if chunks else "late"
-                    telemetry.FRAMES_DROPPED_TOTAL.labels(kind="audio", reason=reason).inc()
-                telemetry.AUDIO_MISSING_SECONDS_TOTAL.inc((normaliser.lost_ms - lost_ms) / 1000)
-                self._announce()
-        except MediaStreamError:  # the track ended or was removed
-            for chunk in normaliser.flush():
-                self.seat.push_audio(chunk)
+    async def _hear(self, track: MediaStreamTrack) -> None:
+        (receiver,) = (each.receiver for each in self._pc.getTransceivers() if each.receiver.track is track)
+        audio = IncomingAudio(receiver, self.seat, self._audio_clock, self._clock_moved, self._audio_failed)
+        with suppress(MediaStreamError):  # the track ended or was removed
+            await track.recv()  # no frame comes this way
+        audio.close()
+
+    def _clock_moved(self) -> None:
+        if not self._heard:  # what was told at the opening of the channel was provisional
+            self._heard, self._announced_s = True, None
+        self._announce()
+
+    def _audio_failed(self, error: BaseException) -> None:
+        log.error("audio of %s: reading failed", self._name, exc_info=error)
+        self._end("error")
 
     async def _read_video(self, track: MediaStreamTrack) -> None:
         clock, sampler = TrackClock(), VideoSampler(self._config.video_fps)

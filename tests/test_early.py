@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from cmath_stream.prediction import EngineConfig
 from cmath_stream.service import FusionService
 from realtime import telemetry, wire
 from realtime.conversation import ConversationConfig
+from realtime.hearing import Hearing
 from realtime.listener import Listener
 from realtime.messages import (
     SAMPLE_RATE_HZ,
@@ -39,7 +39,7 @@ from realtime.redis_events import EventLog
 from realtime.redis_reader import GroupReader
 from realtime.segmenter import HeardFrame, SegmenterConfig
 from realtime.session import LiveSession, SessionConfig
-from realtime.vad import VadModel, VoiceActivity
+from realtime.vad import VadModel
 from tests.checkpoints import tiny
 from tests.conftest import until
 from workers.extractor import FeatureSpec
@@ -143,7 +143,8 @@ async def line_of(client: redis.asyncio.Redis, folder: Path) -> AsyncIterator[Li
     )
     carrier = asyncio.create_task(outbox.run(), name="outbox")
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-        vad_thread = stack.enter_context(ThreadPoolExecutor(1))
+        hearing = Hearing(VadModel())
+        stack.push_async_callback(hearing.close)
         tasks.create_task(fusion.run(stop), name="fusion")
         specs: dict[Modality, FeatureSpec] = {
             "text": FeatureSpec("words", "1", 6),
@@ -156,8 +157,8 @@ async def line_of(client: redis.asyncio.Redis, folder: Path) -> AsyncIterator[Li
             )
             tasks.create_task(work, name=f"worker {modality}")
         session = LiveSession("r", None, CONFIG, outbox.put, lambda room: None, lambda: True)
-        listener = Listener(VoiceActivity(VadModel()), SEGMENTER.stall_s)
-        session.join("anna", listener, vad_thread, audio=True, video=False, captions=True)
+        listener = Listener(SEGMENTER.stall_s)
+        session.join("anna", hearing, listener, audio=True, video=False, captions=True)
         try:
             yield Line(client, session, outbox)
         finally:

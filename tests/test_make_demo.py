@@ -15,7 +15,7 @@ from bench.make_demo import SCRIPT, VOICES
 from realtime import captions
 from realtime.messages import SAMPLE_RATE_HZ, Pcm
 from realtime.recording import Recording
-from realtime.vad import FRAME_SAMPLES, VadModel, VoiceActivity
+from realtime.vad import FRAME_SAMPLES, VadModel, VoiceActivity, judge
 
 DEMO = Path(str(files("cmath_stream").joinpath("demo")))
 
@@ -75,11 +75,11 @@ def test_somebody_interjects_while_the_other_speaks() -> None:
 
 @pytest.mark.parametrize("speaker", VOICES)
 def test_every_line_is_heard_as_speech(speaker: str) -> None:
-    pcm, voice = track(speaker), VoiceActivity(VadModel())
+    pcm = track(speaker)
     frames = len(pcm) // FRAME_SAMPLES
-    heard = [voice.push(pcm[i * FRAME_SAMPLES : (i + 1) * FRAME_SAMPLES]) for i in range(frames)]
+    (heard,) = judge(VadModel(), [(VoiceActivity(), pcm[: frames * FRAME_SAMPLES])])
     frame_ms = FRAME_SAMPLES * 1000 / SAMPLE_RATE_HZ
     for line in script():
         if line["speaker"] == speaker:
             inside = heard[int(line["start_ms"] / frame_ms) + 1 : int(line["end_ms"] / frame_ms)]
-            assert np.mean(np.array(inside) > 0.5) > 0.7
+            assert np.mean(inside > 0.5) > 0.7

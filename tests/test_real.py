@@ -12,10 +12,10 @@ from cmath_stream.offline import build
 from cmath_stream.scoring import SegmentationScore
 from realtime import settings
 from realtime.conversation import Conversation, ConversationConfig
-from realtime.listener import Listener
+from realtime.listener import Listener, hear
 from realtime.messages import Message, Segment
 from realtime.recording import Recording
-from realtime.vad import VadModel, VoiceActivity
+from realtime.vad import VadModel
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,9 @@ def test_first_words_are_not_cut(conversations: list[Clip]) -> None:
     for person in call.people:
         pid = person.participant_id
         conversation.join(pid, 0.0, audio=True, video=False, captions=False)
-        listener = Listener(VoiceActivity(model), 0.5)
+        listener = Listener(0.5)
         for chunk in Recording.open(person.path).audio():
-            segments += conversation.push_audio(pid, listener.hear(chunk), chunk.end_s)
+            segments += conversation.push_audio(pid, hear(model, [(listener, chunk)])[0], chunk.end_s)
         segments += conversation.leave(pid, chunk.end_s, "end_of_file")
     kept = [segment for segment in segments if isinstance(segment, Segment)]
     for turn in call.turns:

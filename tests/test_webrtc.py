@@ -41,9 +41,9 @@ async def test_a_tone_arrives_in_pitch_in_time_and_without_seams() -> None:
     tone = pcm[1600 : 1600 + SAMPLE_RATE_HZ // 2]
     spectrum = np.abs(np.fft.rfft(tone * np.hanning(len(tone))))
     assert np.argmax(spectrum) * SAMPLE_RATE_HZ / len(tone) == pytest.approx(440, abs=4)
-    # aiortc's jitter buffer holds 80 ms: audio is in hand that long after it was spoken, and is dated so.
+    # Nothing is held back: a packet is in hand when its last sample has been spoken, and is dated so.
     delays_s = [at - chunk.end_s for at, chunk in zip(seat.audio_at_s, seat.audio, strict=True)]
-    assert 0.05 < float(np.median(delays_s)) < 0.2
+    assert -0.01 < float(np.median(delays_s)) < 0.04
 
 
 async def test_a_muted_track_goes_on_as_silence() -> None:
@@ -53,14 +53,15 @@ async def test_a_muted_track_goes_on_as_silence() -> None:
     assert np.abs(rooms.seats[0].sound()[1]).max() < 0.01
 
 
-async def test_dtx_leaves_a_hole_of_the_right_length() -> None:
+async def test_what_a_sender_leaves_out_is_silence_of_the_right_length() -> None:
     rooms = FakeRooms()
     track = ToneTrack(440.0, jump={20: 25})  # 0.5 s in which nothing is sent
     async with serving(rooms) as url, calling(f"{url}/whip/room", track):
         await rooms.until(lambda: rooms.seats and heard_s(rooms.seats[0]) > 0.8)
     chunks = rooms.seats[0].audio
-    holes = [b.start_s - a.end_s for a, b in zip(chunks, chunks[1:], strict=False)]
-    assert [hole for hole in holes if hole > 0.001] == [pytest.approx(0.5, abs=SLACK_S)]
+    assert all(b.start_s - a.end_s < 0.001 for a, b in zip(chunks, chunks[1:], strict=False))
+    silent = np.concatenate([chunk.pcm for chunk in chunks]) == 0.0
+    assert silent.sum() / SAMPLE_RATE_HZ == pytest.approx(0.5, abs=SLACK_S)
 
 
 async def test_a_removed_track_ends_quietly_and_the_call_goes_on() -> None:
@@ -95,7 +96,7 @@ async def test_sound_and_picture_share_one_time_line() -> None:
         audio_age_s = float(
             np.median([at - c.end_s for at, c in zip(seat.audio_at_s, seat.audio, strict=True)])
         )
-        assert 0.07 < audio_age_s < 0.15  # held by the jitter buffer
+        assert audio_age_s < 0.05
         picture_age_s = [at - p.at_ms / 1000 for at, p in zip(seat.picture_at_s, seat.pictures, strict=True)]
         assert 0.02 < min(picture_age_s) < 0.1  # held for one frame, then compressed
 

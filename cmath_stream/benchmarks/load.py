@@ -46,9 +46,9 @@ _PER_PROCESS = 20  # participants with sound alone that one process can play
 _PICTURES_COST = 4  # so many of them cost as much as one with pictures
 _ROOM = 2  # people in a conversation
 _APART_S = 7.3  # between where in the dialogue one room begins and the next
-# aiortc gives out an audio frame when 4 later ones have come and a picture when the next begins; what it
-# still holds at the end of a track it never gives out. So many more are sent than are expected.
-_HELD = {"audio": 4, "video": 1}
+# aiortc gives out a picture when the next begins; the one it still holds at the end of a track it never gives
+# out. So many more are sent than are expected.
+_HELD = {"audio": 0, "video": 1}
 # A frame that was only trimmed, where it overlapped the one before while the clock of its track settled, is
 # counted apart: that belongs to the start of a track and not to the load.
 _REASONS = {"audio": ("late", "queue_full", "error"), "video": ("busy", "error")}
