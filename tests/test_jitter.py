@@ -106,9 +106,7 @@ def test_under_jitter_it_waits_longer_and_then_no_longer() -> None:
     settled = calm + round(0.5 / STEP_S)  # what comes before it has learned is given up too soon
     thrown = {number for number, _ in arrivals} - {each.number for each in got}
     assert len(thrown) == buffer.late <= 5
-    assert (
-        sum(number >= settled for number in thrown) <= 1
-    )  # later than all of the last two seconds by a margin
+    assert sum(number >= settled for number in thrown) <= 1  # out of a thousand
     assert max(each.delay_s for each in got) <= JitterConfig().most_s + STEP_S
     assert all(each.delay_s <= 0.12 for each in got if each.number >= shaky + 2.0 / STEP_S)
 

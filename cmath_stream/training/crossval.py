@@ -133,13 +133,12 @@ def concat_mlp(
     """[n, C] of the baseline every table carries: an utterance's features side by side, one hidden layer.
 
     It knows no context. Features are z-scored by the training part, absent ones are zeros; the epoch is
-    chosen by weighted F1 on `validation`, and is the last where that is empty. `balance` is the power of the
-    inverse class frequency. Rows: the labelled ones of `test`.
+    chosen by weighted F1 on `validation`. `balance` is the power of the inverse class frequency. Rows: the
+    labelled ones of `test`.
     """
     dims = [rows.shape[1] for rows in train[0].features]
     scales = [_scale([each.features[m][each.presence[:, m]] for each in train]) for m in range(len(dims))]
-    (x, y), (x_test, _) = _flat(train, scales), _flat(test, scales)
-    x_judged, y_judged = _flat(validation, scales) if validation else (x[:0], y[:0])
+    (x, y), (x_judged, y_judged), (x_test, _) = (_flat(part, scales) for part in (train, validation, test))
     torch.manual_seed(seed)
     net = nn.Sequential(
         nn.Linear(sum(dims), hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes)
@@ -161,7 +160,7 @@ def concat_mlp(
         with torch.inference_mode():
             judged = softmax(net(x_judged).numpy())
             score = metrics(judged, y_judged.numpy()).weighted_f1
-            if score >= best:
+            if score > best:
                 best, chosen = score, softmax(net(x_test).numpy())
     return chosen
 

@@ -24,6 +24,7 @@ from cmath_stream.training.feature_recipe import FeatureRecipe, check_model, cma
 from cmath_stream.training.feature_sets import Embed, FeatureSet, read_feature_set
 from cmath_stream.training.train import Fitted, fit
 
+_MLP_SHARE = 0.15  # rows that choose the baseline's epoch where the recipe holds nothing out
 PROVIDED = "provided"  # the version that a checkpoint gives features which came with their set
 
 
@@ -198,7 +199,8 @@ def cross_validate(
 ) -> OutOfFold:
     """Answers of `recipe.seeds` models a fold: folds by dialogue, and in each a validation part by dialogue.
 
-    The folds are the same for every variant and seed, so that answers can be compared row by row.
+    The folds are the same for every variant and seed, so that answers can be compared row by row. The MLP
+    always has a validation part: it would learn its training rows by heart long before its last epoch.
     Where the set's makers held out a test part, only their training and validation dialogues take part.
     `progress` is told how many of how many fits are done. Raises SettingsError or DataError.
     """
@@ -215,10 +217,11 @@ def cross_validate(
     counted = label != UNLABELLED
     place = np.asarray(groups)
     result = np.zeros((recipe.seeds, len(label), len(whole.labels)))
+    share = recipe.validation_share or (_MLP_SHARE if variant.kind == "concat_mlp" else 0.0)
     for seed in range(1, recipe.seeds + 1):
         for k in range(recipe.folds):
             outside = set(place[fold == k])
-            learning, judged = split(whole.part(set(groups) - outside), recipe.validation_share, seed)
+            learning, judged = split(whole.part(set(groups) - outside), share, seed)
             answered = _answers(recipe, variant, learning, judged, whole.part(outside), seed)
             result[seed - 1, (fold == k) & counted] = answered
             if progress is not None:
