@@ -67,6 +67,9 @@ RTP_PACKETS_LOST_TOTAL: Final = _counter(
 JITTER_BUFFER_DELAY_SECONDS: Final = _histogram(
     "jitter_buffer_delay_seconds", "What an audio packet waited for others before it.", _WAIT_S
 )
+AV_SKEW_SECONDS: Final = _histogram(
+    "av_skew_seconds", "By how much arrival would have put a picture beside its sound.", _WAIT_S
+)
 PICTURES_KEPT_TOTAL: Final = _counter("pictures_kept_total", "Video frames kept as pictures.")
 EVENT_LOOP_LAG_SECONDS: Final = _histogram(
     "event_loop_lag_seconds", "How late the event loop of the ingest gives a task its turn.", _LAG_S

@@ -1,8 +1,8 @@
 """One WHIP publisher: its peer connection, its tracks, its captions, until it is gone.
 
-Media goes into a `Seat` on the session clock: sound from its packets (`realtime.incoming`), pictures from a
-task that reads their track from the moment it appears, since aiortc queues decoded frames without bound for
-a track that nobody reads (aiortc#554). Knows nothing of HTTP, of rooms or of what becomes of the media.
+Media goes into a `Seat` on the session clock: sound from its packets (`realtime.incoming_audio`), pictures
+from a task that reads their track from the moment it appears, since aiortc queues decoded frames without
+bound for a track that nobody reads (aiortc#554). Knows nothing of HTTP, of rooms or of what becomes of the media.
 """
 
 from __future__ import annotations
@@ -16,25 +16,24 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 
-import av
-from aiortc import MediaStreamTrack, RTCDataChannel, RTCSessionDescription
+from aiortc import MediaStreamTrack, RTCDataChannel, RTCRtpReceiver, RTCSessionDescription
 from aiortc.exceptions import InternalError, InvalidAccessError, InvalidStateError, OperationError
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtcicetransport import RTCIceCandidate
 
 from realtime import caption_channel, telemetry
+from realtime.alignment import Alignment
 from realtime.clock import TrackClock
 from realtime.errors import SignalingError
 from realtime.ice import IceWatch, new_connection
-from realtime.incoming import IncomingAudio
+from realtime.incoming_audio import IncomingAudio
+from realtime.incoming_video import IncomingVideo
 from realtime.media import VideoSampler
-from realtime.messages import Picture
 from realtime.sdp import ACCEPTED_CODECS, FOREIGN_SDP_ERRORS, with_rtcp_mux_only
 from realtime.seats import Seat
 
 log = logging.getLogger(__name__)
 
-_VIDEO_HELD_MAX_S = 0.1  # a video frame is given out when the next one begins
 _ANNOUNCE_S = 0.01  # a change of the clock offset by less is not worth a message
 _DRAIN_S = 1.0  # for frames already decoded, at the end
 _CLOSE_S = 3.0  # for the DTLS and SCTP goodbyes
@@ -76,9 +75,9 @@ class Peer:
         self._over = asyncio.Event()
         self._reason = "closed"
         self._readers: set[asyncio.Task[None]] = set()
-        self._picture_job: asyncio.Future[Picture] | None = None
         self._audio_clock = TrackClock()
         self._heard = False
+        self._alignment = Alignment()
         self._channel: RTCDataChannel | None = None
         self._opened_s = 0.0  # session time at which the captions channel opened
         self._announced_s: float | None = None
@@ -158,8 +157,6 @@ class Peer:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        if self._picture_job is not None:
-            await asyncio.wait([self._picture_job])
         await self.seat.leave(self._reason)
 
     def _on_state(self) -> None:
@@ -174,7 +171,7 @@ class Peer:
     # ---- media -----------------------------------------------------------------------------------
 
     def _on_track(self, track: MediaStreamTrack) -> None:
-        read = self._hear(track) if track.kind == "audio" else self._read_video(track)
+        read = self._hear(track) if track.kind == "audio" else self._watch_video(track)
         task = asyncio.create_task(read, name=f"{track.kind} of {self._name}")
         self._readers.add(task)
         task.add_done_callback(self._on_reader_done)
@@ -186,11 +183,25 @@ class Peer:
             self._end("error")
 
     async def _hear(self, track: MediaStreamTrack) -> None:
-        (receiver,) = (each.receiver for each in self._pc.getTransceivers() if each.receiver.track is track)
-        audio = IncomingAudio(receiver, self.seat, self._audio_clock, self._clock_moved, self._audio_failed)
+        audio = IncomingAudio(
+            self._receiver_of(track),
+            self.seat,
+            self._audio_clock,
+            self._alignment,
+            self._clock_moved,
+            self._audio_failed,
+        )
         with suppress(MediaStreamError):  # the track ended or was removed
             await track.recv()  # no frame comes this way
         audio.close()
+
+    async def _watch_video(self, track: MediaStreamTrack) -> None:
+        sampler = VideoSampler(self._config.video_fps)
+        receiver = self._receiver_of(track)
+        await IncomingVideo(track, receiver, self.seat, self._alignment, sampler, self._pictures).run()
+
+    def _receiver_of(self, track: MediaStreamTrack) -> RTCRtpReceiver:
+        return next(each.receiver for each in self._pc.getTransceivers() if each.receiver.track is track)
 
     def _clock_moved(self) -> None:
         if not self._heard:  # what was told at the opening of the channel was provisional
@@ -200,45 +211,6 @@ class Peer:
     def _audio_failed(self, error: BaseException) -> None:
         log.error("audio of %s: reading failed", self._name, exc_info=error)
         self._end("error")
-
-    async def _read_video(self, track: MediaStreamTrack) -> None:
-        clock, sampler = TrackClock(), VideoSampler(self._config.video_fps)
-        loop = asyncio.get_running_loop()
-        received = telemetry.FRAMES_RECEIVED_TOTAL.labels(kind="video")
-        last_pts: int | None = None
-        try:
-            while True:
-                frame = await track.recv()
-                received.inc()
-                assert (
-                    isinstance(frame, av.VideoFrame) and frame.pts is not None and frame.time_base is not None
-                )
-                before_pts, last_pts = last_pts, frame.pts
-                if before_pts is None:  # how long the first one was held is not known: it cannot be placed
-                    continue
-                step_s = float((frame.pts - before_pts) * frame.time_base)
-                held_s = min(max(step_s, 0.0), _VIDEO_HELD_MAX_S)
-                at_s = clock.at_s(frame.pts, frame.time_base, self.seat.now_s() - held_s)
-                if not sampler.due(at_s):
-                    continue
-                if self._picture_job is not None:  # the thread cannot follow: drop the newest, keep reading
-                    telemetry.FRAMES_DROPPED_TOTAL.labels(kind="video", reason="busy").inc()
-                    continue
-                self._picture_job = loop.run_in_executor(self._pictures, sampler.encode, frame, at_s)
-                self._picture_job.add_done_callback(self._on_picture)
-        except MediaStreamError:
-            return
-
-    def _on_picture(self, job: asyncio.Future[Picture]) -> None:
-        self._picture_job = None
-        if job.cancelled():
-            return
-        if error := job.exception():
-            log.warning("peer %s: a video frame could not be compressed: %s", self._name, error)
-            telemetry.FRAMES_DROPPED_TOTAL.labels(kind="video", reason="error").inc()
-        else:
-            telemetry.PICTURES_KEPT_TOTAL.inc()
-            self.seat.push_picture(job.result())
 
     # ---- captions --------------------------------------------------------------------------------
 

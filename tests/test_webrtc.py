@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 
 from realtime import telemetry
+from realtime.alignment import Alignment
 from realtime.caption_channel import MAX_MESSAGE_BYTES, MAX_TEXT_CHARS, caption_message, parse_caption
 from realtime.errors import SignalingError
-from realtime.media import SLACK_S
+from realtime.ice import new_connection
+from realtime.incoming_video import IncomingVideo
+from realtime.media import SLACK_S, VideoSampler
 from realtime.messages import SAMPLE_RATE_HZ, Caption
 from realtime.sdp import check_offer
 from realtime.server import IngestConfig
@@ -107,17 +110,18 @@ async def test_a_slow_picture_thread_drops_pictures_and_nothing_else() -> None:
     dropped = telemetry.FRAMES_DROPPED_TOTAL.labels(kind="video", reason="busy")
     before = dropped._value.get()
     release = threading.Event()
+    pc, track = new_connection(()), GreyTrack()
+    receiver = pc.addTransceiver("video").receiver
     with ThreadPoolExecutor(1) as pictures:
         pictures.submit(release.wait)
-        peer = Peer(seat, PeerConfig(loopback_only=True), pictures, lambda _: None)
-        track = GreyTrack()
-        peer._on_track(track)
+        video = IncomingVideo(track, receiver, seat, Alignment(), VideoSampler(), pictures)
+        running = asyncio.create_task(video.run())
         await until(lambda: dropped._value.get() >= before + 2, "dropped pictures")
         release.set()
         track.stop()
         await rooms.until(lambda: seat.pictures)
-        await peer.close("test")
-    assert seat.left == "test"
+        await running
+    await pc.close()
 
 
 # ---- captions --------------------------------------------------------------------------------------

@@ -11,17 +11,18 @@ import asyncio
 import logging
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
 
 import av
 from aiortc import RTCRtpReceiver
 from aiortc.rtp import RtpPacket
 
 from realtime import telemetry
+from realtime.alignment import Alignment
 from realtime.clock import TrackClock
 from realtime.decoding import AudioDecoder
 from realtime.jitter import AudioPacket, JitterBuffer
 from realtime.media import AudioNormaliser
+from realtime.receiver import divert, on_sender_report
 from realtime.seats import Seat
 
 log = logging.getLogger(__name__)
@@ -42,14 +43,15 @@ class IncomingAudio:
         receiver: RTCRtpReceiver,
         seat: Seat,
         clock: TrackClock,
+        alignment: Alignment,
         moved: Callable[[], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         """`moved` is told when the clock may have; `failed`, an error that ends the track."""
-        self._seat, self._clock, self._moved, self._failed = seat, clock, moved, failed
-        inside: Any = receiver  # private to aiortc: a test holds this to the installed version
-        self._codecs = inside._RTCRtpReceiver__codecs
-        inside._RTCRtpReceiver__jitter_buffer = self
+        self._seat, self._clock, self._alignment = seat, clock, alignment
+        self._moved, self._failed = moved, failed
+        self._codecs = divert(receiver, self)
+        on_sender_report(receiver, self._reported)
         self._loop = asyncio.get_running_loop()
         self._buffer: JitterBuffer | None = None
         self._decoder: AudioDecoder | None = None
@@ -105,6 +107,10 @@ class IncomingAudio:
         if (deadline_s := self._buffer.deadline_s) is not None:
             self._timer = self._loop.call_at(deadline_s, self._wait_is_over)
 
+    def _reported(self, ntp: int, rtp_time: int) -> None:
+        if self._buffer is not None:
+            self._alignment.report("audio", ntp, rtp_time, self._tick.denominator)
+
     def _wait_is_over(self) -> None:
         try:
             self._turn(self._loop.time())
@@ -135,6 +141,7 @@ class IncomingAudio:
         # It was sent when all of it had been spoken.
         waited_s = packet.waited_s + frame.samples / frame.sample_rate
         at_s = self._clock.at_s(packet.time, self._tick, self._seat.now_s() - waited_s)
+        self._alignment.heard(packet.time, at_s)
         normaliser = self._normaliser
         dropped_ms, lost_ms = normaliser.dropped_ms, normaliser.lost_ms
         chunks = normaliser.push(frame, at_s, fill_s=0.0 if packet.lost else _SILENCE_S)
