@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from cmath_stream.assembler import Assembled
+from cmath_stream.participant import HALF_LIFE_S, RunningEmotion
 from cmath_stream.prediction import EngineInfo, Prediction
 from realtime.messages import (
     Answer,
@@ -94,6 +95,19 @@ def emotion(
     if latency_ms is not None:
         event["latency_ms"] = dict(latency_ms)
     return event
+
+
+def participant_state(utterance: UtteranceEnded, average: RunningEmotion, labels: tuple[str, ...]) -> Event:
+    """participant.state: the participant's running average, with this utterance in it."""
+    event = _base("participant.state", utterance.session_id, f"{utterance.utterance_id}|state")
+    return event | {
+        "participant_id": utterance.participant_id,
+        "at_ms": average.at_ms,
+        "label": labels[average.leading],
+        "emotions": _distribution(labels, average.probabilities),
+        "utterances": average.utterances,
+        "half_life_ms": round(HALF_LIFE_S * 1000),
+    }
 
 
 def session_started(message: SessionStarted) -> Event:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cmath_stream import events
 from cmath_stream.assembler import Assembled, Assembler, AssemblerConfig, present
 from cmath_stream.events import Event
+from cmath_stream.participant import RunningEmotion
 from cmath_stream.prediction import Prediction
 from cmath_stream.running import RunningMean
 from cmath_stream.window import Row, Window
@@ -54,6 +55,7 @@ class SessionFusion:
         self._assembler = Assembler(config)
         self._window = Window(engine.rows)
         self._usual: dict[tuple[str, str], RunningMean] = {}  # by participant and modality
+        self._averages: dict[str, RunningEmotion] = {}  # by participant
         self._started: SessionStarted | None = None
         self._closing: SessionClosed | None = None
         self._emotions = 0
@@ -101,14 +103,25 @@ class SessionFusion:
         """Next time at which `expire` has something to say."""
         return self._assembler.deadline()
 
-    def finish(self, pending: Pending, prediction: Prediction, latency_ms: Mapping[str, int] | None) -> Event:
-        """The event of a pending utterance, once the model has answered."""
+    def finish(
+        self, pending: Pending, prediction: Prediction, latency_ms: Mapping[str, int] | None
+    ) -> list[Event]:
+        """The events of a pending utterance, once the model has answered.
+
+        Its emotion, and with the final one what that makes of the participant's average.
+        """
         seen = pending.window[-self._engine.window :]  # without the halo
         context = (len(seen), len({row.speaker for row in seen}))
-        return events.emotion(
+        emotion = events.emotion(
             pending.assembled, prediction, self._engine.info,
             session=self._started, context=context, latency_ms=latency_ms,
         )  # fmt: skip
+        if not pending.assembled.is_final:
+            return [emotion]
+        utterance = pending.assembled.utterance
+        average = self._averages.setdefault(utterance.participant_id, RunningEmotion())
+        average.add(utterance.start_ms, utterance.end_ms, prediction.probabilities)
+        return [emotion, events.participant_state(utterance, average, self._engine.info.labels)]
 
     def _outcomes(self, assembled: list[Assembled]) -> list[Outcome]:
         out: list[Outcome] = []

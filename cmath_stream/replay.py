@@ -118,7 +118,7 @@ class Replay:
         predictions = iter(self._engine.step([one.window for one in pending]))
         for outcome in outcomes:
             if isinstance(outcome, Pending):
-                yield fusion.finish(outcome, next(predictions), latency_ms=None)
+                yield from fusion.finish(outcome, next(predictions), latency_ms=None)
             else:
                 yield outcome
 

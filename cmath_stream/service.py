@@ -168,14 +168,18 @@ class FusionService:
         for fusion, outcome in outcomes:
             if isinstance(outcome, Pending):
                 latency_ms = _latency_ms(outcome.assembled, fuse_s)
-                event = fusion.finish(outcome, next(predictions), latency_ms)
+                told = fusion.finish(outcome, next(predictions), latency_ms)
                 _measure(outcome.assembled, latency_ms)
             else:
-                event = outcome
-            await self._events.publish(event["session_id"], event["event_id"], events.to_json(event))
-            if _is_end(event):
-                telemetry.UTTERANCES_TOTAL.labels(outcome=event["type"].partition(".")[2]).inc()
-                await self._drop_media(event["session_id"], event["utterance_id"])
+                told = [outcome]
+            for event in told:
+                await self._tell(event)
+
+    async def _tell(self, event: events.Event) -> None:
+        await self._events.publish(event["session_id"], event["event_id"], events.to_json(event))
+        if _is_end(event):
+            telemetry.UTTERANCES_TOTAL.labels(outcome=event["type"].partition(".")[2]).inc()
+            await self._drop_media(event["session_id"], event["utterance_id"])
 
     async def _drop_media(self, session_id: str, utterance_id: str) -> None:
         attempt = self._sessions[session_id].attempts.pop(utterance_id, 0)

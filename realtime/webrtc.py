@@ -1,8 +1,9 @@
 """One WHIP publisher: its peer connection, its tracks, its captions, until it is gone.
 
 Media goes into a `Seat` on the session clock: sound from its packets (`realtime.incoming_audio`), pictures
-from a task that reads their track from the moment it appears, since aiortc queues decoded frames without
-bound for a track that nobody reads (aiortc#554). Knows nothing of HTTP, of rooms or of what becomes of the media.
+from a task that reads their track from the moment it appears (`realtime.incoming_video`), since aiortc queues
+decoded frames without bound for a track that nobody reads (aiortc#554). Knows nothing of HTTP, of rooms or of
+what becomes of the media.
 """
 
 from __future__ import annotations

@@ -56,8 +56,11 @@ class Session:
             if isinstance(outcome, Pending):
                 self.windows.append(outcome.window)
                 prediction = self.engine.step([outcome.window])[0]
-                outcome = self.fusion.finish(outcome, prediction, LATENCY)
-            self.events.append({"schema": outcome["schema"], "seq": len(self.events) + 1, **outcome})
+                told = self.fusion.finish(outcome, prediction, LATENCY)
+            else:
+                told = [outcome]
+            for event in told:
+                self.events.append({"schema": event["schema"], "seq": len(self.events) + 1, **event})
             VALID.validate(self.events[-1])
 
     def utterance(self, n: int, answers: list[Answer], pid: str = "anna", now_s: float = 0.0) -> None:
@@ -123,6 +126,9 @@ def test_late_words_make_a_final_revision_that_later_turns_see(engine: Engine) -
     session.take(session.fusion.expire(1.6))
     session.take(session.fusion.push(text("anna.0"), 2.0))
     first, second = session.of("emotion.utterance")
+    (state,) = session.of("participant.state")  # with the final revision, and of it alone
+    assert session.events.index(state) == session.events.index(second) + 1
+    assert state["emotions"] == second["emotions"] and state["utterances"] == 1
     assert (first["revision"], first["is_final"]) == (0, False)
     assert first["modalities"]["text"] == {"used": False, "reason": "pending"}
     assert (second["revision"], second["is_final"], second["text"]) == (1, True, "hello")

@@ -127,7 +127,7 @@ async def test_entries_that_come_twice_change_nothing(line: Line) -> None:
     entries = opening() + spoken(0) + answers(0)
     async with line.running():
         await line.writer.write(entries)
-        await until(line.has(1))
+        await until(line.has(1, "participant.state"))
         await line.writer.write(entries)
         await line.writer.write(spoken(1) + answers(1))
         await until(line.has(2))
@@ -198,8 +198,8 @@ async def test_many_sessions_share_the_model(line: Line) -> None:
 
         async def all_told() -> bool:
             feed = await line.events(None)
-            return sum(bool(event["type"] == "emotion.utterance") for event in feed) >= 8
+            return sum(bool(event["type"] == "participant.state") for event in feed) >= 8
 
         await until(all_told)
     for sid in "abcdefgh":
-        assert [e["seq"] for e in await line.events(sid)] == [1, 2, 3, 4]
+        assert [e["seq"] for e in await line.events(sid)] == [1, 2, 3, 4, 5]
