@@ -130,9 +130,9 @@ async def test_entries_that_come_twice_change_nothing(line: Line) -> None:
         await until(line.has(1, "participant.state"))
         await line.writer.write(entries)
         await line.writer.write(spoken(1) + answers(1))
-        await until(line.has(2))
+        await until(line.has(2, "participant.state"))
     told = await line.events()
-    assert len({event["event_id"] for event in told}) == len(told) == 7
+    assert len({event["event_id"] for event in told}) == len(told) == 9
 
 
 async def test_a_slow_modality_gives_a_provisional_event_and_one_final_revision(line: Line) -> None:
