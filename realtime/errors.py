@@ -42,11 +42,14 @@ class SignalingError(CmathStreamError):
     """A WHIP request that is refused.
 
     `status` is the HTTP status (RFC 9725 §4.2 and §4.5), `detail` the sentence for the client,
-    `accepted` the codecs the server takes, where that helps.
+    `accepted` the codecs the server takes, where that helps, `retry_after_s` when another try makes sense.
     """
 
-    def __init__(self, status: int, detail: str, accepted: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, status: int, detail: str, accepted: tuple[str, ...] = (), retry_after_s: float | None = None
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.accepted = accepted
+        self.retry_after_s = retry_after_s

@@ -1,7 +1,7 @@
 """Whether an SDP offer can be served, decided before anything is built for it. Pure functions.
 
 Everything a foreign client can send ends here in a SignalingError with a sentence: 400 for what is no SDP,
-422 for a sound offer we cannot take whole (RFC 9725 §4.2 forbids a partial answer).
+422 for a sound offer we cannot take whole (RFC 9725 §4.4.3 forbids a partial answer).
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ FOREIGN_SDP_ERRORS = (
 
 _MAX_CANDIDATES = 64
 _HASHES = {"sha-256", "sha-384", "sha-512"}
+_BUNDLE_ONLY = "\r\na=bundle-only\r\n"
+_TRANSPORT = ("a=ice-ufrag:", "a=ice-pwd:", "a=ice-options:", "a=fingerprint:", "a=setup:", "a=rtcp-mux")
 _ICE_CHARS = re.compile(r"[A-Za-z0-9+/]+")
 
 
@@ -60,7 +62,7 @@ def check_offer(body: bytes) -> Offer:
     text = _text(body)
     if not text.startswith("v=0"):
         raise SignalingError(400, "the body is not an SDP offer: it does not start with v=0")
-    text = _without_mdns(text)
+    text = _with_shared_transport(_without_mdns(text))
     try:
         session = SessionDescription.parse(text)
     except FOREIGN_SDP_ERRORS:
@@ -77,7 +79,9 @@ def check_offer(body: bytes) -> Offer:
             "or a data channel named captions (m=application) for words only"
         )
     _check_bundle(session)
-    for media in session.media:
+    for media, section in zip(session.media, _sections(text)[1:], strict=True):
+        if media.port == 0 and _BUNDLE_ONLY not in section:  # RFC 3264 §5.1: offered, and not to be used
+            raise _refused(f"the m={media.kind} section is disabled (port 0): leave it out")
         _check_transport(media)
         _check_candidates(media.ice_candidates)
         if media.kind == "application":
@@ -90,8 +94,13 @@ def check_offer(body: bytes) -> Offer:
 
 
 def with_rtcp_mux_only(sdp: str) -> str:
-    """Add `a=rtcp-mux-only` beside `a=rtcp-mux` (RFC 9725 §4.4, RFC 8858), which aiortc never writes."""
+    """Add `a=rtcp-mux-only` beside `a=rtcp-mux` (RFC 9725 §4.4.1, RFC 8858), which aiortc never writes."""
     return sdp.replace("a=rtcp-mux\r\n", "a=rtcp-mux\r\na=rtcp-mux-only\r\n")
+
+
+def with_trickle(sdp: str) -> str:
+    """Say in an answer that trickled candidates are taken (RFC 8840 §4.1.1), which aiortc never does."""
+    return sdp.replace("t=0 0\r\n", "t=0 0\r\na=ice-options:trickle\r\n", 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +116,13 @@ def parse_fragment(body: bytes) -> Fragment:
     """Read an `application/trickle-ice-sdpfrag` body. Raises SignalingError 400 or 413."""
     if len(body) > MAX_SDP_BYTES:
         raise SignalingError(413, f"an SDP fragment is at most {MAX_SDP_BYTES // 1024} KiB")
-    ufrag: str | None = None
+    ufrags: set[str] = set()
     complete = False
     candidates: list[RTCIceCandidate] = []
     for line in _without_mdns(_text(body)).splitlines():
         name, _, value = line.strip().partition(":")
         if name == "a=ice-ufrag":
-            ufrag = value
+            ufrags.add(value)
         elif name == "a=end-of-candidates":
             complete = True
         elif name == "a=candidate":
@@ -122,7 +131,9 @@ def parse_fragment(body: bytes) -> Fragment:
             raise SignalingError(400, "the body is not an SDP fragment (RFC 8840)")
     if len(candidates) > _MAX_CANDIDATES:
         raise SignalingError(400, f"more than {_MAX_CANDIDATES} candidates in one fragment")
-    return Fragment(ufrag, tuple(candidates), complete)
+    if len(ufrags) > 1:
+        raise SignalingError(400, "the fragment names more than one ICE session; all sections are bundled")
+    return Fragment(next(iter(ufrags), None), tuple(candidates), complete)
 
 
 def _candidate(value: str) -> RTCIceCandidate:
@@ -142,6 +153,28 @@ def _text(body: bytes) -> str:
         raise SignalingError(400, "the body is not UTF-8 text") from None
 
 
+def _sections(text: str) -> list[str]:
+    """What comes before the first m= line, then each m= section."""
+    return re.split(r"(?m)^(?=m=)", text)
+
+
+def _with_shared_transport(text: str) -> str:
+    """Give bundle-only sections the transport attributes of the first section.
+
+    A client that follows RFC 9143 §7.1.3 and RFC 9429 §5.2.1 writes them there alone; aiortc looks for them
+    in every section.
+    """
+    head, *sections = _sections(text)
+    if not sections:
+        return text
+    shared = [line for line in sections[0].splitlines() if line.startswith(_TRANSPORT)]
+    for n, section in enumerate(sections):
+        if _BUNDLE_ONLY in section and "\r\na=ice-ufrag:" not in section:
+            own = section.splitlines()
+            sections[n] += "".join(f"{line}\r\n" for line in shared if line not in own)
+    return head + "".join(sections)
+
+
 def _without_mdns(text: str) -> str:
     """Leave out candidates whose address is an mDNS name.
 
@@ -158,7 +191,7 @@ def _check_bundle(session: SessionDescription) -> None:
         raise _refused("each m= section needs an a=mid of its own (RFC 9143)")
     bundles = [group.items for group in session.group if group.semantic == "BUNDLE"]
     if len(bundles) != 1 or set(bundles[0]) != set(mids):
-        raise _refused("all m= sections must be in one a=group:BUNDLE (RFC 9725 §4.4)")
+        raise _refused("all m= sections must be in one a=group:BUNDLE (RFC 9725 §4.4.1)")
     if bundles[0][0] != mids[0]:
         raise _refused("the first m= section must be the first of a=group:BUNDLE")
 

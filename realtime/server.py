@@ -17,6 +17,7 @@ from aiortc.rtcicetransport import parse_stun_turn_uri
 from realtime import telemetry
 from realtime.auth import require_token_off_loopback
 from realtime.loop_lag import watch_loop_lag
+from realtime.rate_limit import RateLimit
 from realtime.seats import Rooms
 from realtime.webrtc import PeerConfig
 from realtime.whip import Whip, bearer_middleware, cors_middleware
@@ -36,6 +37,8 @@ class IngestConfig:
     ice_servers: tuple[str, ...] = ()  # stun: URLs; none by default
     loopback_only: bool = False  # media on 127.0.0.1 only (tests, demo)
     max_participants: int = 64  # in this process; more are told to come back later
+    requests_per_s: float = 20.0  # POST, PATCH and DELETE of one client address, on average
+    requests_burst: int = 200  # and at once: a whole office behind one address may join together
     video_fps: float = 5.0  # pictures kept of each participant, per second
     connect_timeout_s: float = 15.0
     dead_peer_s: float = 8.0
@@ -46,6 +49,8 @@ class IngestConfig:
             raise ValueError(f"port must lie between 0 and 65535, got {self.port}")
         if self.max_participants < 1:
             raise ValueError(f"max_participants must be at least 1, got {self.max_participants}")
+        if not self.requests_per_s > 0 or self.requests_burst < 1:
+            raise ValueError("requests_per_s must be positive and requests_burst at least 1")
         for name in ("video_fps", "connect_timeout_s", "dead_peer_s", "shutdown_s"):
             if not 0 < getattr(self, name) < 3600:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -72,7 +77,8 @@ def make_app(rooms: Rooms, config: IngestConfig, ready: Ready = always_ready) ->
         connect_timeout_s=config.connect_timeout_s,
         dead_peer_s=config.dead_peer_s,
     )
-    whip = Whip(rooms, peer_config, config.max_participants, pictures)
+    limit = RateLimit(config.requests_per_s, config.requests_burst)
+    whip = Whip(rooms, peer_config, config.max_participants, limit, pictures)
     app = web.Application(middlewares=[cors_middleware, bearer_middleware(config.token)])
     whip.add_routes(app)
     app.add_routes(

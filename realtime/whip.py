@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import http
+import json
 import logging
+import math
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -21,7 +24,8 @@ from aiohttp.typedefs import Handler, Middleware
 from realtime import telemetry
 from realtime.auth import authorized
 from realtime.errors import BusError, SignalingError
-from realtime.sdp import MAX_SDP_BYTES, Offer, check_offer, parse_fragment
+from realtime.rate_limit import RateLimit
+from realtime.sdp import MAX_SDP_BYTES, Offer, check_offer, parse_fragment, with_trickle
 from realtime.seats import Rooms
 from realtime.webrtc import Peer, PeerConfig
 
@@ -38,10 +42,13 @@ _CORS = {
     "Access-Control-Expose-Headers": "Location, ETag, Link, Accept-Patch, Retry-After",
 }
 _PREFLIGHT = {
-    "Access-Control-Allow-Methods": "OPTIONS, GET, POST, PATCH, DELETE",
+    "Access-Control-Allow-Methods": "OPTIONS, GET, HEAD, POST, PATCH, DELETE",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
     "Access-Control-Max-Age": "600",
 }
+
+
+_Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +63,18 @@ class _Resource:
 class Whip:
     """The peers of this process and the routes that make and end them."""
 
-    def __init__(self, rooms: Rooms, config: PeerConfig, max_participants: int, pictures: Executor) -> None:
+    def __init__(
+        self,
+        rooms: Rooms,
+        config: PeerConfig,
+        max_participants: int,
+        limit: RateLimit,
+        pictures: Executor,
+    ) -> None:
+        """`limit` counts POST, PATCH and DELETE together, of each client address."""
         self._rooms = rooms
         self._config = config
+        self._limit = limit
         self._max_participants = max_participants
         self._pictures = pictures
         self._resources: dict[str, _Resource] = {}
@@ -69,13 +85,13 @@ class Whip:
     def add_routes(self, app: web.Application) -> None:
         """Put the WHIP endpoint and resources on `app`."""
         endpoint, resource = "/whip/{room}", "/whip/sessions/{token}"
-        app.router.add_route("GET", resource, _empty)
-        app.router.add_route("OPTIONS", resource, _options)
-        app.router.add_route("PATCH", resource, _guarded(self._patch))
-        app.router.add_route("DELETE", resource, _guarded(self._delete))
-        app.router.add_route("GET", endpoint, _empty)
-        app.router.add_route("OPTIONS", endpoint, _options)
-        app.router.add_route("POST", endpoint, _guarded(self._post))
+        app.router.add_get(resource, _guarded(self._get))
+        app.router.add_options(resource, _resource_options)
+        app.router.add_patch(resource, _guarded(self._limited(self._patch)))
+        app.router.add_delete(resource, _guarded(self._limited(self._delete)))
+        app.router.add_get(endpoint, _empty)
+        app.router.add_options(endpoint, _endpoint_options)
+        app.router.add_post(endpoint, _guarded(self._limited(self._post)))
 
     async def close(self, deadline_s: float) -> None:
         """Take no more offers, close every peer; give up on what is left after the deadline."""
@@ -89,6 +105,17 @@ class Whip:
             task.cancel()
         if late:
             log.warning("%d peers did not close within %g s", len(late), deadline_s)
+
+    def _limited(self, handler: _Handler) -> _Handler:
+        """Hold back floods (RFC 9725 §5): an offer costs us a transport, a DELETE may be a guess at a URL."""
+
+        async def limited(request: web.Request) -> web.Response:
+            wait_s = self._limit.wait_s(request.remote or "", time.monotonic())
+            if wait_s > 0:
+                raise SignalingError(429, "too many requests from this address", retry_after_s=wait_s)
+            return await handler(request)
+
+        return limited
 
     async def _post(self, request: web.Request) -> web.Response:
         room = request.match_info["room"]
@@ -109,7 +136,8 @@ class Whip:
             "Link": ", ".join([*_ice_links(self._config.ice_servers), f'<{events}>; rel="{EVENTS_REL}"']),
             "Accept-Patch": FRAGMENT_TYPE,
         }  # no ETag: there is no ICE restart (RFC 9725 §4.3.1)
-        return web.Response(status=201, text=answer, content_type=SDP_TYPE, headers=headers)
+        body = with_trickle(answer).encode()  # as text it would go out with a charset, which the type has not
+        return web.Response(status=201, body=body, content_type=SDP_TYPE, headers=headers)
 
     async def _join(self, room: str, participant: str, offer: Offer, purpose: str | None) -> tuple[str, Peer]:
         async with self._joining:
@@ -136,8 +164,16 @@ class Whip:
             self._resources[token] = _Resource(room, peer, offer.ice_ufrag)
             return token, peer
 
+    async def _get(self, request: web.Request) -> web.Response:
+        self._resource(request)
+        return await _empty(request)
+
     async def _patch(self, request: web.Request) -> web.Response:
         resource = self._resource(request)
+        if (
+            request.headers.get("If-Match", "*") != "*"
+        ):  # RFC 9110 §13.1.1: we give no entity tag, so none matches
+            raise SignalingError(412, "this session has no entity tag; leave If-Match out")
         fragment = parse_fragment(await _body(request, FRAGMENT_TYPE))
         if fragment.ice_ufrag is None:
             raise SignalingError(400, "the fragment lacks a=ice-ufrag (RFC 8840 §4.4)")
@@ -202,7 +238,7 @@ async def cors_middleware(request: web.Request, handler: Handler) -> web.StreamR
     return response
 
 
-def _guarded(handler: Callable[[web.Request], Awaitable[web.Response]]) -> Handler:
+def _guarded(handler: _Handler) -> Handler:
     """Turn a refusal into its problem document (RFC 9457)."""
 
     async def guarded(request: web.Request) -> web.Response:
@@ -226,9 +262,10 @@ def _problem(error: SignalingError) -> web.Response:
     }
     if error.accepted:
         document["accepted"] = list(error.accepted)
-    response = web.json_response(document, status=error.status, content_type="application/problem+json")
-    if error.status == 503:
-        response.headers["Retry-After"] = str(_RETRY_AFTER_S)
+    body = json.dumps(document).encode()
+    response = web.Response(status=error.status, body=body, content_type="application/problem+json")
+    if error.status in (429, 503):
+        response.headers["Retry-After"] = str(math.ceil(error.retry_after_s or _RETRY_AFTER_S))
     elif error.status == 415:
         response.headers["Accept-Post"] = SDP_TYPE
         response.headers["Accept-Patch"] = FRAGMENT_TYPE
@@ -258,5 +295,9 @@ async def _empty(_: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def _options(_: web.Request) -> web.Response:
+async def _endpoint_options(_: web.Request) -> web.Response:
     return web.Response(status=204, headers={**_PREFLIGHT, "Accept-Post": SDP_TYPE})
+
+
+async def _resource_options(_: web.Request) -> web.Response:
+    return web.Response(status=204, headers={**_PREFLIGHT, "Accept-Patch": FRAGMENT_TYPE})

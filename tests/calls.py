@@ -23,6 +23,7 @@ from realtime.server import IngestConfig, make_app
 from tests.fake_rooms import FakeRooms
 
 SDP = {"Content-Type": "application/sdp"}
+FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
 PACKET = 960
 RATE_HZ = 48_000
 

@@ -129,6 +129,17 @@ def test_mdns_candidates_are_left_out() -> None:
     assert ".local" not in check_offer((offer(AUDIO) + hidden).encode()).sdp
 
 
+def test_bundle_only_sections_share_the_first_transport() -> None:
+    bare = (
+        "m=video 0 UDP/TLS/RTP/SAVPF 96\r\na=mid:1\r\na=bundle-only\r\na=sendonly\r\n"
+        "a=rtpmap:96 VP8/90000\r\n"
+    )
+    text = offer(AUDIO).replace("BUNDLE 0", "BUNDLE 0 1") + bare
+    taken = check_offer(text.encode())
+    assert taken.video and taken.sdp.count("a=ice-ufrag:abCD") == taken.sdp.count("a=rtcp-mux\r\n") == 2
+    assert "port 0" in refused(text.replace("a=bundle-only\r\n", "")).detail
+
+
 def test_bare_newlines_are_taken() -> None:
     assert check_offer(offer(AUDIO, DATA).replace("\r\n", "\n").encode()).captions
 
@@ -181,6 +192,7 @@ def test_a_fragment_is_read() -> None:
         (b"a=candidate:1 1 udp\r\n", 400),
         (b"a=candidate:1 1 udp 1 192.0.2.1 99999 typ host\r\n", 400),
         (b"a=candidate:1 1 udp 1 192.0.2.1 1 typ host\r\n" * 65, 400),
+        (FRAGMENT.encode() + b"m=video 9 x 0\r\na=ice-ufrag:EfGh\r\n", 400),
         (b"a" * (MAX_SDP_BYTES + 1), 413),
     ],
 )
