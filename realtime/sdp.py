@@ -41,6 +41,7 @@ _MAX_CANDIDATES = 64
 _HASHES = {"sha-256", "sha-384", "sha-512"}
 _BUNDLE_ONLY = "\r\na=bundle-only\r\n"
 _TRANSPORT = ("a=ice-ufrag:", "a=ice-pwd:", "a=ice-options:", "a=fingerprint:", "a=setup:", "a=rtcp-mux")
+_DEAD_END = re.compile(r"a=candidate:.* \S+\.local |a=end-of-candidates$")
 _ICE_CHARS = re.compile(r"[A-Za-z0-9+/]+")
 
 
@@ -62,7 +63,7 @@ def check_offer(body: bytes) -> Offer:
     text = _text(body)
     if not text.startswith("v=0"):
         raise SignalingError(400, "the body is not an SDP offer: it does not start with v=0")
-    text = _with_shared_transport(_without_mdns(text))
+    text = _with_shared_transport(_without_dead_ends(text))
     try:
         session = SessionDescription.parse(text)
     except FOREIGN_SDP_ERRORS:
@@ -109,7 +110,6 @@ class Fragment:
 
     ice_ufrag: str | None
     candidates: tuple[RTCIceCandidate, ...]
-    complete: bool  # a=end-of-candidates was there
 
 
 def parse_fragment(body: bytes) -> Fragment:
@@ -117,14 +117,11 @@ def parse_fragment(body: bytes) -> Fragment:
     if len(body) > MAX_SDP_BYTES:
         raise SignalingError(413, f"an SDP fragment is at most {MAX_SDP_BYTES // 1024} KiB")
     ufrags: set[str] = set()
-    complete = False
     candidates: list[RTCIceCandidate] = []
-    for line in _without_mdns(_text(body)).splitlines():
+    for line in _without_dead_ends(_text(body)).splitlines():
         name, _, value = line.strip().partition(":")
         if name == "a=ice-ufrag":
             ufrags.add(value)
-        elif name == "a=end-of-candidates":
-            complete = True
         elif name == "a=candidate":
             candidates.append(_candidate(value))
         elif name and not re.match(r"[a-z]=", name):
@@ -133,7 +130,7 @@ def parse_fragment(body: bytes) -> Fragment:
         raise SignalingError(400, f"more than {_MAX_CANDIDATES} candidates in one fragment")
     if len(ufrags) > 1:
         raise SignalingError(400, "the fragment names more than one ICE session; all sections are bundled")
-    return Fragment(next(iter(ufrags), None), tuple(candidates), complete)
+    return Fragment(next(iter(ufrags), None), tuple(candidates))
 
 
 def _candidate(value: str) -> RTCIceCandidate:
@@ -175,13 +172,15 @@ def _with_shared_transport(text: str) -> str:
     return head + "".join(sections)
 
 
-def _without_mdns(text: str) -> str:
-    """Leave out candidates whose address is an mDNS name.
+def _without_dead_ends(text: str) -> str:
+    """Leave out candidates whose address is an mDNS name, and the end of candidates.
 
-    Resolving them would hold up the answer by a multicast query for each; a browser that hides its address
-    is found all the same, as its checks reach ours first (peer-reflexive, RFC 8445 §7.3.1.3).
+    Resolving such names would hold up the answer by a multicast query for each; a browser that hides its
+    address is found all the same, as its checks reach ours first (peer-reflexive, RFC 8445 §7.3.1.3). For
+    that we must still be there: told that no more candidates come, aioice gives up at once when none is left
+    to try, which RFC 8863 §4 forbids. Who does not connect is let go by the connect timeout.
     """
-    lines = (line for line in text.splitlines() if not re.match(r"a=candidate:.* \S+\.local ", line))
+    lines = (line for line in text.splitlines() if not _DEAD_END.match(line))
     return "\r\n".join(lines) + "\r\n"
 
 
@@ -206,8 +205,8 @@ def _check_transport(media: MediaDescription) -> None:
         raise _refused(f"{name} has an a=ice-ufrag or a=ice-pwd of illegal length (RFC 8839 §5.4)")
     if not _ICE_CHARS.fullmatch(ufrag) or not _ICE_CHARS.fullmatch(password):
         raise _refused(f"{name} has an a=ice-ufrag or a=ice-pwd with illegal characters")
-    if media.dtls is None or media.dtls.role not in ("auto", "client"):
-        raise _refused(f"{name} needs a=setup:actpass or a=setup:active")
+    if media.dtls is None or media.dtls.role not in ("auto", "client", "server"):
+        raise _refused(f"{name} needs a=setup:actpass, active or passive")
     if not any(fingerprint.algorithm.lower() in _HASHES for fingerprint in media.dtls.fingerprints):
         raise _refused(f"{name} needs an a=fingerprint of type sha-256")
 

@@ -105,13 +105,11 @@ class Peer:
             raise SignalingError(422, "the offer cannot be answered", ACCEPTED_CODECS) from None
         return with_rtcp_mux_only(self._pc.localDescription.sdp)
 
-    async def add_candidates(self, candidates: tuple[RTCIceCandidate, ...], *, complete: bool) -> None:
+    async def add_candidates(self, candidates: tuple[RTCIceCandidate, ...]) -> None:
         """Trickled candidates of the client. Raises SignalingError 400 for one that makes no sense."""
         try:
             for candidate in candidates:
                 await self._pc.addIceCandidate(candidate)
-            if complete:
-                await self._pc.addIceCandidate(None)
         except ValueError:
             raise SignalingError(400, "a candidate of the fragment cannot be used") from None
 

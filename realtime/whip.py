@@ -179,7 +179,7 @@ class Whip:
             raise SignalingError(400, "the fragment lacks a=ice-ufrag (RFC 8840 §4.4)")
         if fragment.ice_ufrag != resource.ice_ufrag:
             raise SignalingError(422, "ICE restart is not supported; make a new offer instead")
-        await resource.peer.add_candidates(fragment.candidates, complete=fragment.complete)
+        await resource.peer.add_candidates(fragment.candidates)
         return web.Response(status=204)
 
     async def _delete(self, request: web.Request) -> web.Response:

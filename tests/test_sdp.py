@@ -98,7 +98,6 @@ def test_h264_baseline(profile: str) -> None:
         (offer(AUDIO).replace(f"a=fingerprint:sha-256 {FINGERPRINT}\r\n", ""), 422, "fingerprint"),
         (offer(AUDIO).replace("sha-256", "md5"), 422, "fingerprint"),
         (offer(AUDIO).replace("a=setup:actpass\r\n", ""), 422, "a=setup"),
-        (offer(AUDIO).replace("actpass", "passive"), 422, "a=setup"),
         (offer(AUDIO).replace("UDP/TLS/RTP/SAVPF", "RTP/AVP"), 422, "DTLS-SRTP"),
         (offer(AUDIO).replace("a=rtcp-mux\r\n", ""), 422, "rtcp-mux"),
         (offer(AUDIO).replace("a=sendonly", "a=recvonly"), 422, "recvonly"),
@@ -124,9 +123,10 @@ def test_refusals_say_why(text: str | bytes, status: int, words: str) -> None:
         assert "audio/opus" in error.accepted
 
 
-def test_mdns_candidates_are_left_out() -> None:
+def test_mdns_candidates_and_the_end_of_candidates_are_left_out() -> None:
     hidden = "a=candidate:9 1 udp 1 0a1b-2c.local 50000 typ host generation 0\r\n"
-    assert ".local" not in check_offer((offer(AUDIO) + hidden).encode()).sdp
+    taken = check_offer((offer(AUDIO) + hidden + "a=end-of-candidates\r\n").encode()).sdp
+    assert ".local" not in taken and "end-of-candidates" not in taken
 
 
 def test_bundle_only_sections_share_the_first_transport() -> None:
@@ -180,7 +180,7 @@ FRAGMENT = (
 
 def test_a_fragment_is_read() -> None:
     fragment = parse_fragment(FRAGMENT.encode())
-    assert fragment.ice_ufrag == "abCD" and fragment.complete
+    assert fragment.ice_ufrag == "abCD"
     assert [(c.ip, c.port, c.sdpMLineIndex) for c in fragment.candidates] == [("192.0.2.1", 50000, 0)]
 
 

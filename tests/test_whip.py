@@ -154,6 +154,27 @@ async def test_a_client_whose_candidates_all_trickle_connects(http: aiohttp.Clie
         await rooms.until(lambda: rooms.seats[0].left)
 
 
+async def test_a_client_that_hides_its_addresses_connects(http: aiohttp.ClientSession) -> None:
+    """As Firefox: mDNS names and the end of them in the offer, and once more in a PATCH."""
+    rooms = FakeRooms()
+    async with serving(rooms) as url:
+        pc, _, _ = client(ToneTrack())
+        await pc.setLocalDescription(await pc.createOffer())
+        offer = pc.localDescription.sdp
+        hidden = re.sub(r"(a=candidate:.*) 127\.0\.0\.1 ", r"\1 0a1b.local ", offer)
+        assert ".local" in hidden and "a=end-of-candidates" in hidden
+        async with http.post(f"{url}/whip/room", data=hidden, headers=SDP) as response:
+            location, answer = response.headers["Location"], await response.text()
+        lines = [*re.findall(r"a=candidate:.*", hidden)[:1], "a=end-of-candidates"]
+        body = "\r\n".join([f"a=ice-ufrag:{ufrag_of(offer)}", "a=mid:0", *lines, ""])
+        async with http.patch(url + location, data=body, headers=FRAGMENT) as response:
+            assert response.status == 204
+        await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        await until(lambda: pc.connectionState == "connected", "connected")
+        await pc.close()
+        await rooms.until(lambda: rooms.seats[0].left)
+
+
 async def test_the_token_guards_events_too_and_health_not(http: aiohttp.ClientSession) -> None:
     async with serving(FakeRooms(), IngestConfig(token=TOKEN, loopback_only=True)) as url:
         async with http.get(f"{url}/v1/sessions/room/events") as response:

@@ -226,6 +226,14 @@ ROWS = [
         201,
         text=(r"a=candidate:\S+ 1 udp \d+ 127\.0\.0\.1 \d+ typ host", "a=end-of-candidates"),
     ),
+    post(
+        "RFC 8863 4",
+        "an offer that ends without a candidate to try is not given up",
+        201,
+        re.sub(r"a=candidate:.*\r\n", "a=end-of-candidates\r\n", OFFER),
+        text=(r"a=candidate:\S+ 1 udp \d+ 127\.0\.0\.1 \d+ typ host",),
+        read=UNVERIFIED,
+    ),
     patch("RFC 8840 4.4", "credentials may stand before the section", 204, CREDENTIALS + SECTION + CANDIDATE),
     patch("RFC 8840 4.4", "a fragment without ufrag is refused", 400, SECTION + CANDIDATE, read=UNVERIFIED),
     patch(
@@ -318,10 +326,11 @@ ROWS = [
         text=("a=setup:passive",),
     ),
     post(
-        "RFC 8842 5.3",
-        "a passive offerer is refused",
-        422,
+        "RFC 4145 4.1",
+        "a client that is only passive, as FFmpeg by default, is answered active",
+        201,
         OFFER.replace("actpass", "passive"),
+        text=("a=setup:active",),
         read=UNVERIFIED,
     ),
     # ---- RFC 9725 §4.5 load

@@ -1,0 +1,1 @@
+"""Offers of real WHIP clients, and the program that recorded them."""
