@@ -8,8 +8,11 @@ import sys
 import av
 import pytest
 
+from realtime.server import IngestConfig
 from tests.calls import serving
 from tests.fake_rooms import FakeRooms
+
+TOKEN = "a-token-of-sixteen-or-more"
 
 pytestmark = pytest.mark.skipif(
     "whip" not in av.formats_available, reason="the FFmpeg that PyAV carries has no whip muxer"
@@ -19,9 +22,10 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.parametrize("options", [(), ("whip_flags=dtls_active",)], ids=["passive", "active"])
 async def test_ffmpeg_is_heard_and_seen_and_hangs_up(options: tuple[str, ...]) -> None:
     rooms = FakeRooms()
-    async with serving(rooms) as url:
+    async with serving(rooms, IngestConfig(loopback_only=True, token=TOKEN)) as url:
+        target = f"{url}/whip/room?participant=ffmpeg"
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.ffmpeg", f"{url}/whip/room?participant=ffmpeg", "2", *options
+            sys.executable, "-m", "tests.ffmpeg", target, "2", f"authorization={TOKEN}", *options
         )
         try:
             async with asyncio.timeout(30):
