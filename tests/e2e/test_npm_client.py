@@ -1,4 +1,4 @@
-"""WHIP clients from npm, as published, in Chromium: they join, are heard and seen, and leave.
+"""WHIP clients from npm, as published, in Chromium and Firefox: they join, are heard and seen, and leave.
 
 The packages are fetched by npm when the test runs and are not kept. The page has another origin than the
 server, so CORS is tried too, and the server asks for a token.
@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from aioice.ice import get_host_addresses
 
 from realtime.server import IngestConfig
 from tests.calls import serving
 from tests.fake_rooms import FakeRooms
+from tests.offers.record import FIREFOX_PREFS
 
 playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
 
@@ -67,16 +69,20 @@ window.publish = async (url, token) => {{
   const media = await navigator.mediaDevices.getUserMedia({{audio: true, video: true}});
   {publish}
 }};
+if (location.hash) window.publish(...location.hash.slice(1).split("|"));
 </script>"""
 
 
 @pytest.fixture(params=CLIENTS)
 async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
-    """URL of a page with `publish(url, token)` and `stop_publishing()` made of one package."""
+    """URL of a page with `publish(url, token)` and `stop_publishing()` made of one package.
+
+    With `#URL|TOKEN` after it the page publishes by itself.
+    """
     package: str = request.param
     module, publish = CLIENTS[package]
-    if shutil.which("npm") is None or shutil.which("chromium") is None:
-        pytest.skip("npm or chromium is not installed")
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
     packages = [package] if module != "bundle.js" else [package, "esbuild@0.25"]
     await run(tmp_path, "npm", "install", "--no-audit", "--no-fund", "--no-save", *packages)
     if module == "bundle.js":
@@ -128,6 +134,7 @@ async def browsing(url: str) -> AsyncIterator[Any]:
             await browser.close()
 
 
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 async def test_it_is_heard_and_seen_and_hangs_up(site: str) -> None:
     rooms = FakeRooms()
     config = IngestConfig(loopback_only=True, token=TOKEN)
@@ -142,3 +149,33 @@ async def test_it_is_heard_and_seen_and_hangs_up(site: str) -> None:
             "hangup",
             "closed",
         )  # closed: it says goodbye by DTLS before its DELETE
+
+
+@pytest.mark.skipif(shutil.which("firefox-esr") is None, reason="firefox-esr is not installed")
+async def test_firefox_is_heard_and_seen_and_missed_when_it_dies(site: str, tmp_path: Path) -> None:
+    """Without a driver: its addresses stay hidden behind mDNS names, as a user's are.
+
+    It sends nothing to loopback, so media take the machine's own address.
+    """
+    if not get_host_addresses(use_ipv4=True, use_ipv6=True):
+        pytest.skip("this machine has no address but loopback")
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    (profile / "user.js").write_text(FIREFOX_PREFS)
+    rooms = FakeRooms()
+    config = IngestConfig(token=TOKEN)
+    async with serving(rooms, config) as url:
+        firefox = await asyncio.create_subprocess_exec(
+            *("firefox-esr", "--headless", "--no-remote", "--profile", str(profile)),
+            f"{site}#{url}/whip/room|{TOKEN}",
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            await rooms.until(lambda: rooms.seats and rooms.seats[0].audio, timeout_s=60)
+            await rooms.until(lambda: len(rooms.seats[0].pictures) >= 3, timeout_s=20)
+        finally:
+            firefox.kill()
+            await firefox.wait()
+        await rooms.until(lambda: rooms.seats[0].left, timeout_s=10)
+        assert rooms.seats[0].left in ("lost", "closed")
