@@ -100,7 +100,7 @@ def with_rtcp_mux_only(sdp: str) -> str:
 
 
 def with_trickle(sdp: str) -> str:
-    """Say in an answer that trickled candidates are taken (RFC 8840 §4.1.1), which aiortc never does."""
+    """Say in an answer that trickled candidates are taken (RFC 8840 §4.1), which aiortc never does."""
     return sdp.replace("t=0 0\r\n", "t=0 0\r\na=ice-options:trickle\r\n", 1)
 
 

@@ -170,9 +170,8 @@ class Whip:
 
     async def _patch(self, request: web.Request) -> web.Response:
         resource = self._resource(request)
-        if (
-            request.headers.get("If-Match", "*") != "*"
-        ):  # RFC 9110 §13.1.1: we give no entity tag, so none matches
+        # RFC 9110 §13.1.1: we give no entity tag, so none matches. RFC 9725's example has the star in quotes.
+        if request.headers.get("If-Match", "*").strip('"') != "*":
             raise SignalingError(412, "this session has no entity tag; leave If-Match out")
         fragment = parse_fragment(await _body(request, FRAGMENT_TYPE))
         if fragment.ice_ufrag is None:
@@ -184,9 +183,8 @@ class Whip:
 
     async def _delete(self, request: web.Request) -> web.Response:
         resource = self._resource(request)
-        self._ended.add(
-            request.match_info["token"]
-        )  # a second DELETE gets 404, a new offer waits for the end
+        # A second DELETE gets 404, while a new offer of the participant waits for the end.
+        self._ended.add(request.match_info["token"])
         await resource.peer.close("hangup")
         return web.Response(status=200)
 

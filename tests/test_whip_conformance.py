@@ -192,6 +192,13 @@ ROWS = [
         RESTART,
         headers=FRAGMENT | {"If-Match": "*"},
     ),
+    patch(
+        "RFC 9725 4.3.3",
+        "the star may be in quotes, as in the RFC's example",
+        422,
+        RESTART,
+        headers=FRAGMENT | {"If-Match": '"*"'},
+    ),
     patch("RFC 9725 4.3.3", "a restart refused leaves the session", 422, RESTART, before=1),
     post("RFC 9725 4.3.1", "without restarts there is no entity tag", 201, lacks=("ETag",)),
     patch(
@@ -251,7 +258,7 @@ ROWS = [
         read=UNVERIFIED,
     ),
     post(
-        "RFC 8840 4.1.1",
+        "RFC 8840 4.1",
         "the answer says that it trickles",
         201,
         text=("a=ice-options:trickle",),
