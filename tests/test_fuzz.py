@@ -260,7 +260,7 @@ def test_the_caption_parser(message: str | bytes) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@many(3000)
+@many(2000)
 @given(body=bodies)
 def test_many_offers(world: World, body: bytes) -> None:
     world.run(world.offer(body))
@@ -268,7 +268,7 @@ def test_many_offers(world: World, body: bytes) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@many(3000)
+@many(2000)
 @given(data=st.data())
 def test_many_fragments(world: World, data: st.DataObject) -> None:
     world.run(world.fragment(data.draw(fragments(ufrag(world)))))
@@ -276,7 +276,7 @@ def test_many_fragments(world: World, data: st.DataObject) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@many(1000)
+@many(500)
 @given(messages=st.lists(captions, max_size=5))
 def test_many_captions_on_the_channel(world: World, messages: list[str | bytes]) -> None:
     world.run(world.say(messages))
