@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from fractions import Fraction
 from functools import partial
@@ -45,7 +45,7 @@ def preferring(pc: RTCPeerConnection, kind: str, name: str) -> None:
 async def disturbed(call: Call, kind: str, fate: Fate) -> AsyncIterator[None]:
     """Treat the packets of one track as `fate` says; reports pass untouched."""
     (sender,) = (each for each in call.pc.getSenders() if each.kind == kind)
-    send: Callable[[bytes], Awaitable[None]] = sender.transport._send_rtp
+    send = sender.transport._send_rtp
     loop, sent = asyncio.get_running_loop(), 0
 
     async def later(data: bytes, held_s: float) -> None:
