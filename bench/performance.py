@@ -2,7 +2,7 @@
 
     python -m bench.performance [--results docs/results/performance] [--out docs]
 
-Reads `model-*.json`, `latency.json` and `load-*.json`; the same files give the same page.
+Reads `model-*.json`, `latency.json`, `load-*.json` and `network.json`; the same files give the same page.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def page(folder: Path) -> str:
     loads = _read(folder, "load-*.json")
     if loads:
         parts.append(_load(loads))
+    parts += [_network(raw) for raw in _read(folder, "network.json")]
     return "\n".join(parts)
 
 
@@ -189,6 +190,34 @@ def _load(raws: Sequence[Raw]) -> str:
         ),
         "",
         table(["participants", "frames", "loop lag p50 / p99, ms", "core", "MB", "verdict"], rows),
+        "",
+    ])  # fmt: skip
+
+
+def _network(raw: Raw) -> str:
+    rows = [
+        [
+            name if whose == "ours" else "",
+            whose,
+            *(f"{found['delay_ms'][q]:.0f}" for q in ("p50", "p95", "p100")),
+            str(found["thrown"]),
+            f"{found['recall']:.1%}",
+            f"{found['timing_ms']['p95']:.0f} / {found['timing_ms']['max']:.0f}",
+        ]
+        for name, buffers in raw["networks"].items()
+        for whose, found in buffers.items()
+    ]
+    return "\n".join([
+        "## Bad networks",
+        "",
+        _wrapped(
+            f"`python -m bench.network`: {raw['packets']:,} packets of speech, {raw['utterances']}",
+            "utterances, our jitter buffer beside aiortc's on the same packets. Delay in ms beyond an",
+            "undisturbed network; thrown: packets that came and were not used; timing: by how much start or",
+            "end of the utterances found is off, in ms.",
+        ),
+        "",
+        table(["network", "buffer", "p50", "p95", "max", "thrown", "recall", "timing p95 / max"], rows),
         "",
     ])  # fmt: skip
 

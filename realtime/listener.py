@@ -1,8 +1,9 @@
 """Audio of one participant cut into exact frames without holes, each with its probability of voice.
 
-A hole shorter than `stall_s` is filled with silence of exactly its length and marked as lost; after a
-longer one the frames start anew and the VAD forgets. Audio that lies before what was already heard is a
-repeat and is cut away.
+A hole shorter than `stall_s` is filled to exactly its length and marked as lost: with the sound before it,
+which fades into silence, so that a lost packet within a word is not taken for its end. After a longer hole
+the frames start anew and the VAD forgets. Audio that lies before what was already heard is a repeat and is
+cut away.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from realtime.messages import SAMPLE_RATE_HZ, AudioChunk, Pcm
 from realtime.segmenter import HeardFrame
 from realtime.vad import FRAME_SAMPLES, Floats, VadModel, VoiceActivity, judge
 
+_ECHO = 320  # samples of sound that a hole begins with, to and fro
+_FADE = 960  # samples until silence
 _SLACK_S = 0.005  # clocks that differ by less are the same: rounding of RTP times is no hole
 
 
@@ -39,6 +42,7 @@ class Listener:
         self._loud = LoudVoice() if nonverbal else None
         self._stall_s = stall_s
         self._pcm: Pcm = np.zeros(0, np.float32)  # heard, not yet framed
+        self._before: Pcm = np.zeros(0, np.float32)  # the last _ECHO samples heard
         self._lost = np.zeros(0, bool)  # which of those samples were filled in
         self._next_s: float | None = None  # session time just after `_pcm`
 
@@ -47,10 +51,11 @@ class Listener:
         pcm, start_s = np.nan_to_num(chunk.pcm), chunk.start_s  # a float file may hold anything
         if self._next_s is None or start_s - self._next_s >= self._stall_s:
             self._pcm, self._lost, self._next_s = pcm[:0], self._lost[:0], start_s
+            self._before = pcm[:0]
             self.activity.reset()
         hole = start_s - self._next_s
         if hole > _SLACK_S:
-            self._append(np.zeros(round(hole * SAMPLE_RATE_HZ), np.float32), lost=True)
+            self._append(self._concealed(round(hole * SAMPLE_RATE_HZ)), lost=True)
         elif hole < -_SLACK_S:
             pcm = pcm[round(-hole * SAMPLE_RATE_HZ) :]
         self._append(pcm, lost=False)
@@ -77,6 +82,18 @@ class Listener:
         self._pcm = np.concatenate([self._pcm, pcm])
         self._lost = np.concatenate([self._lost, np.full(len(pcm), lost)])
         self._next_s += len(pcm) / SAMPLE_RATE_HZ
+        self._before = pcm[-_ECHO:] if len(pcm) >= _ECHO else np.concatenate([self._before, pcm])[-_ECHO:]
+
+    def _concealed(self, samples: int) -> Pcm:
+        """What stands in a hole."""
+        pcm = np.zeros(samples, np.float32)
+        if len(self._before):
+            to_and_fro = np.concatenate([self._before[::-1], self._before])  # without a jump where it begins
+            fading = min(samples, _FADE)
+            pcm[:fading] = (
+                np.resize(to_and_fro, fading) * np.linspace(1.0, 0.0, _FADE, dtype=np.float32)[:fading]
+            )
+        return pcm
 
 
 def hear(model: VadModel, heard: Sequence[tuple[Listener, AudioChunk]]) -> list[list[HeardFrame]]:
