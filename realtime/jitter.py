@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 _MOST_WAITING = 100  # packets: 2 s of the usual ones
 _RESTART = 500  # a sequence number further off than this is no gap: the sender has begun anew
+# A machine that was busy finds many packets at once, the missing one perhaps a few behind the first: so long
+# it is waited for at least, from when it was missed.
+_LEAST_SINCE_MISSED_S = 0.04
 _USUAL_S = 0.02  # between packets, until two in sequence have told
 
 
@@ -52,6 +55,7 @@ class JitterBuffer:
         self._next = 0  # whose turn it is
         self._last_time = 0  # RTP time of the one before it
         self._step = round(_USUAL_S * rate_hz)  # ticks between packets
+        self._missed_s = -1.0  # since when the next one is missed; below 0 while it is not
         self._skipped = 0  # packets given up since the last that had its turn
         self._waiting: dict[int, tuple[bytes, int, float]] = {}  # by number: payload, time, arrival
         self._ready: list[AudioPacket] = []
@@ -72,7 +76,8 @@ class JitterBuffer:
         if not self._waiting:
             return None
         due = self._last_time + self._step
-        return self._lateness.base_s + due / self._rate_hz + self.target_s
+        in_time_s = self._lateness.base_s + due / self._rate_hz + self.target_s
+        return max(in_time_s, self._missed_s + _LEAST_SINCE_MISSED_S)
 
     def add(self, sequence: int, time: int, payload: bytes, now_s: float, *, ssrc: int = 0) -> None:
         """A packet as it came: 16-bit sequence number and 32-bit time (RFC 3550 §5.1), arrival in seconds."""
@@ -97,6 +102,8 @@ class JitterBuffer:
             if self._next in self._waiting:
                 self._turn(now_s)
                 continue
+            if self._missed_s < 0:
+                self._missed_s = now_s
             deadline_s = self.deadline_s
             assert deadline_s is not None
             if now_s < deadline_s and len(self._waiting) <= _MOST_WAITING:
@@ -124,7 +131,7 @@ class JitterBuffer:
         if not self._skipped and 0 < step <= self._rate_hz // 8:  # longer, and the sender has paused
             self._step = step
         self._ready.append(AudioPacket(payload, ticks, self._skipped, now_s - arrival_s))
-        self._next, self._last_time, self._skipped = self._next + 1, ticks, 0
+        self._next, self._last_time, self._skipped, self._missed_s = self._next + 1, ticks, 0, -1.0
 
     def _begin(self, ssrc: int, sequence: int, time: int, now_s: float) -> None:
         """A new stream: what is left of the old one goes first; lateness is learned anew."""

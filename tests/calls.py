@@ -164,9 +164,15 @@ async def offer_of(*tracks: MediaStreamTrack, captions: bool = True) -> str:
 
 
 @asynccontextmanager
-async def calling(url: str, *tracks: MediaStreamTrack, captions: bool = True) -> AsyncIterator[Call]:
-    """A call to a WHIP URL; closed at the end, without a DELETE."""
+async def calling(
+    url: str,
+    *tracks: MediaStreamTrack,
+    captions: bool = True,
+    prepare: Callable[[RTCPeerConnection], None] = lambda _: None,
+) -> AsyncIterator[Call]:
+    """A call to a WHIP URL; closed at the end, without a DELETE. `prepare` sees the connection first."""
     pc, channel, watch = client(*tracks, captions=captions)
+    prepare(pc)
     async with aiohttp.ClientSession() as http:
         call = Call(pc, channel, watch, http)
         if channel is not None:

@@ -118,6 +118,16 @@ def test_what_comes_after_its_time_is_counted_and_not_given() -> None:
     assert (buffer.late, buffer.lost) == (1, 1)
 
 
+def test_a_machine_that_was_busy_does_not_take_what_it_had_not_read_for_lost() -> None:
+    # Nothing is read for half a second; then all of it at once, the third of it behind the others.
+    arrivals = sent(200)
+    order = [n for n in range(100, 126) if n != 102] + [102]
+    for place, n in enumerate(order):
+        arrivals[n] = (n, 126 * STEP_S + place * 1e-4)
+    got, buffer = play(arrivals)
+    assert [each.number for each in got] == list(range(200)) and buffer.lost == 0
+
+
 def test_repeats_are_given_once() -> None:
     arrivals = [*sent(50), *((n, at + 0.001) for n, at in sent(50))]
     got, _ = play(arrivals)
