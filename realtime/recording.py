@@ -17,6 +17,7 @@ import av.stream
 import numpy as np
 
 from realtime.errors import MediaError
+from realtime.long_frames import LongFrames, Timed
 from realtime.media import AudioNormaliser, VideoSampler
 from realtime.messages import SAMPLE_RATE_HZ, AudioChunk, Pcm, Picture
 
@@ -94,8 +95,15 @@ class Recording:
                         yield picture
 
     def _pieces(self, channel: int | None) -> Iterator[AudioChunk]:
-        """Decoded sound at 16 kHz in the decoder's own portions."""
+        """The sound at 16 kHz, in portions of any length."""
         normaliser = AudioNormaliser()
+        for frame, at_s in self._sound():
+            yield from normaliser.push(frame if channel is None else _only(frame, channel), at_s)
+        yield from normaliser.flush()
+
+    def _sound(self) -> Iterator[Timed]:
+        """Decoded sound as it is in the file, in long frames."""
+        joining = LongFrames()
         end_s = 0.0
         with _container(self.path) as container:
             for frame in self._frames(container, container.streams.audio[0]):
@@ -103,8 +111,8 @@ class Recording:
                     at_s = self._time_s(frame)
                     at_s = end_s if at_s is None else max(at_s, 0.0)
                     end_s = at_s + frame.samples / frame.sample_rate
-                    yield from normaliser.push(frame if channel is None else _only(frame, channel), at_s)
-            yield from normaliser.flush()
+                    yield from joining.push(frame, at_s)
+            yield from joining.flush()
 
     def _frames(
         self, container: av.container.InputContainer, stream: av.AudioStream | av.VideoStream
