@@ -15,17 +15,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cmath_stream import cli
+from cmath_stream import cli, replay
 from cmath_stream.engine import Engine
-from cmath_stream.replay import Replay
-from realtime.listener import Listener
 from realtime.recording import Recording
 from workers.audio import VoiceExtractor
 from workers.face import FaceExtractor
 from workers.text import TextExtractor
 
-CALLS: tuple[tuple[str, type, str], ...] = (
-    ("hear", Listener, "hear"),
+CALLS: tuple[tuple[str, Any, str], ...] = (
+    ("hear", replay, "hear"),
     ("text", TextExtractor, "extract"),
     ("audio", VoiceExtractor, "extract"),
     ("visual", FaceExtractor, "extract"),
@@ -46,7 +44,7 @@ def watch(seconds: dict[str, float]) -> None:
 
         return inside
 
-    audio, run = Recording.audio, Replay.run
+    audio, run = Recording.audio, replay.Replay.run
 
     def read(*arguments: Any) -> Iterator[Any]:
         blocks = audio(*arguments)
@@ -59,7 +57,7 @@ def watch(seconds: dict[str, float]) -> None:
 
     for stage, owner, name in CALLS:
         setattr(owner, name, timed(stage, getattr(owner, name)))
-    for changed, owner, name in ((read, Recording, "audio"), (loaded, Replay, "run")):
+    for changed, owner, name in ((read, Recording, "audio"), (loaded, replay.Replay, "run")):
         setattr(owner, name, changed)
 
 
