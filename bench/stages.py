@@ -44,12 +44,13 @@ def watch(seconds: dict[str, float]) -> None:
 
         return inside
 
-    audio, run = Recording.audio, replay.Replay.run
+    tracks, run = Recording.tracks, replay.Replay.run
 
-    def read(*arguments: Any) -> Iterator[Any]:
-        blocks = audio(*arguments)
-        following = timed("read", lambda: next(blocks, None))
-        return iter(following, None)
+    def read(*arguments: Any) -> list[Iterator[Any]]:
+        def watched(blocks: Iterator[Any]) -> Iterator[Any]:
+            return iter(timed("read", lambda: next(blocks, None)), None)
+
+        return list(map(watched, tracks(*arguments)))
 
     def loaded(*arguments: Any) -> Any:
         seconds["load"] = time.process_time()
@@ -57,7 +58,7 @@ def watch(seconds: dict[str, float]) -> None:
 
     for stage, owner, name in CALLS:
         setattr(owner, name, timed(stage, getattr(owner, name)))
-    for changed, owner, name in ((read, Recording, "audio"), (loaded, replay.Replay, "run")):
+    for changed, owner, name in ((read, Recording, "tracks"), (loaded, replay.Replay, "run")):
         setattr(owner, name, changed)
 
 

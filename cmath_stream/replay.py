@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 
 from cmath_stream.ahead import ahead
 from cmath_stream.assembler import AssemblerConfig
@@ -73,13 +74,10 @@ class Replay:
         """Steps 2-6 of the walk: media of all participants, merged in time, through the conversation."""
         conversation = Conversation(session_id, self._config, start_unix_ms=0)
         yield from conversation.start("replay", None, "media")
-        players = []
-        for source in sources:
-            player = _Player(source, self._listener())
-            players.append(player)
-            yield from conversation.join(
-                source.participant_id, 0.0, audio=True, video=player.has_video, captions=bool(source.captions)
-            )
+        players = _players(sources, self._listener)
+        for player in players:
+            pid, captions = player.source.participant_id, bool(player.source.captions)
+            yield from conversation.join(pid, 0.0, audio=True, video=player.has_video, captions=captions)
         now_s = 0.0
         while players:
             player = min(players, key=lambda p: p.next_s)
@@ -156,15 +154,28 @@ def _batches(messages: Iterator[Message]) -> Iterator[list[Message]]:
             batch, utterances = [], 0
 
 
-class _Player:
-    """One recording being read forward."""
+def _players(sources: Sequence[Source], listener: Callable[[], Listener]) -> list[_Player]:
+    """One a source, in order; participants of one file share its decoding."""
+    together: dict[Path, list[int | None]] = {}
+    for source in sources:
+        together.setdefault(source.path, []).append(source.channel)
+    recordings = {path: Recording.open(path) for path in together}
+    tracks = {path: iter(recordings[path].tracks(channels)) for path, channels in together.items()}
+    return [
+        _Player(source, recordings[source.path], next(tracks[source.path]), listener()) for source in sources
+    ]
 
-    def __init__(self, source: Source, listener: Listener) -> None:
-        recording = Recording.open(source.path)
+
+class _Player:
+    """One participant's part of a recording being read forward."""
+
+    def __init__(
+        self, source: Source, recording: Recording, audio: Iterator[AudioChunk], listener: Listener
+    ) -> None:
         self.source = source
         self.listener = listener
         self.has_video = recording.has_video
-        self._audio: Iterator[AudioChunk] = recording.audio(source.channel)
+        self._audio = audio
         self._chunk = next(self._audio, None)
         self._end_s = 0.0
         self._pictures: Iterator[Picture] = recording.pictures() if recording.has_video else iter(())
