@@ -213,6 +213,9 @@ def _replay(raw: Raw) -> str:
         [name, f"{spent[stage]:.1f}", f"{100 * spent[stage] / whole:.0f} %"] for stage, name in names.items()
     ]
     peak, same = raw["peak_mb"], "the same" if raw["same_bytes"] else "other"
+    mark = "met" if raw["real_time_factor"] <= 1 / 60 else "missed"
+    if raw["machine"]["load_average"][0] > raw["machine"]["cores"]:
+        mark += ", on cores that other work had for most of the time"
     return "\n".join([
         f"## Offline replay of {hours:.2g} h",
         "",
@@ -221,7 +224,8 @@ def _replay(raw: Raw) -> str:
             f"{raw['participants']} participants, with captions: {raw['utterances']:,} utterances,",
             f"speech on {100 * raw['speech_share']:.0f} % of a channel. `cmath-stream replay` took",
             f"**{raw['wall_s']:g} s** from start to exit, **1/{raw['faster_than_speech']:.0f}** of the call,",
-            f"and {raw['cpu_s']:g} s of the processor. Run twice it gave {same} bytes.",
+            f"and {raw['cpu_s']:g} s of the processor; the mark, 1/60, is {mark}.",
+            f"Run twice it gave {same} bytes.",
             f"Peak memory: {peak['quarter']:.0f} MB after a quarter, {peak['end']:.0f} MB at the end.",
             "Seconds of the processor by stage, of the second run:",
         ),
