@@ -2,7 +2,8 @@
 
     python -m bench.performance [--results docs/results/performance] [--out docs]
 
-Reads `model-*.json`, `latency.json`, `load-*.json` and `network.json`; the same files give the same page.
+Reads `model-*.json`, `latency.json`, `load-*.json`, `replay.json` and `network.json`; the same files give the
+same page.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ Absolute times are those of that machine on that day. What costs grow with:
 | a step of the model | d^2 for the new utterance, W d for what it asks | turns so far, sessions held |
 | memory of the fusion | `fusion.engine.remembered` pages; a page is an utterance | length of conversations |
 | the ingest | participants, pictures a second | length of conversations |
+| time of a replay | length of the recordings, utterances in them | |
+| memory of a replay | utterances of one batch | length of the recordings |
 """
 
 
@@ -43,6 +46,7 @@ def page(folder: Path) -> str:
     loads = _read(folder, "load-*.json")
     if loads:
         parts.append(_load(loads))
+    parts += [_replay(raw) for raw in _read(folder, "replay.json")]
     parts += [_network(raw) for raw in _read(folder, "network.json")]
     return "\n".join(parts)
 
@@ -190,6 +194,45 @@ def _load(raws: Sequence[Raw]) -> str:
         ),
         "",
         table(["participants", "frames", "loop lag p50 / p99, ms", "core", "MB", "verdict"], rows),
+        "",
+    ])  # fmt: skip
+
+
+def _replay(raw: Raw) -> str:
+    names = {
+        "load": "load programs, models, engine",
+        "read": "read and resample",
+        "hear": "hear voice in it",
+        "text": "text encoder",
+        "audio": "voice encoder",
+        "visual": "face encoder",
+        "fuse": "fusion",
+        "rest": "all else",
+    }
+    hours, spent = raw["audio_s"] / 3600, raw["stages_cpu_s"]
+    whole = sum(spent.values())
+    rows = [
+        [name, f"{spent[stage]:.1f}", f"{100 * spent[stage] / whole:.0f} %"] for stage, name in names.items()
+    ]
+    peak, same = raw["peak_mb"], "the same" if raw["same_bytes"] else "other"
+    mark = "met" if raw["real_time_factor"] <= 1 / 60 else "missed"
+    if raw["machine"]["load_average"][0] > raw["machine"]["cores"]:
+        mark += ", on cores that other work had for most of the time"
+    return "\n".join([
+        f"## Offline replay of {hours:.2g} h",
+        "",
+        _wrapped(
+            f"`python -m bench.hour`; {_machine(raw)}. One WAV file, a channel for each of",
+            f"{raw['participants']} participants, with captions: {raw['utterances']:,} utterances,",
+            f"speech on {100 * raw['speech_share']:.0f} % of a channel. `cmath-stream replay` took",
+            f"**{raw['wall_s']:g} s** from start to exit, **1/{raw['faster_than_speech']:.0f}** of the call,",
+            f"and {raw['cpu_s']:g} s of the processor; the mark, 1/60, is {mark}.",
+            f"Run twice it gave {same} bytes.",
+            f"Peak memory: {peak['quarter']:.0f} MB after a quarter, {peak['end']:.0f} MB at the end.",
+            "Seconds of the processor by stage, of the second run:",
+        ),
+        "",
+        table(["stage", "seconds", "share"], rows),
         "",
     ])  # fmt: skip
 

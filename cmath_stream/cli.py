@@ -225,16 +225,22 @@ def replay(
     captions: Annotated[
         list[Path] | None, typer.Option(help="VTT, SRT, STM or JSON; repeat for more.")
     ] = None,
-    participant: Annotated[list[str] | None, typer.Option(help="Names, in the order of FILES.")] = None,
+    participant: Annotated[
+        list[str] | None, typer.Option(help="Names, in the order of FILES; of one file, of its channels.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the events here (JSONL); default standard output.")
     ] = None,
 ) -> None:
     """Run recordings of one conversation through the whole line, offline, as fast as it goes."""
-    from cmath_stream.inputs import sources
+    from cmath_stream.inputs import channels, sources
     from cmath_stream.offline import replay_to
 
-    replay_to(sources(files, captions, participant), context.obj.settings(), out)
+    if participant and len(participant) > 1 and len(files) == 1:
+        people = channels(files[0], captions, participant)
+    else:
+        people = sources(files, captions, participant)
+    replay_to(people, context.obj.settings(), out)
 
 
 @app.command()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from realtime import captions as caption_files
 from realtime.errors import MediaError
 from realtime.messages import Caption
+from realtime.recording import Recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,18 @@ def sources(
         Source(name, path, tuple(sorted(words[name], key=lambda c: (c.start_s, c.end_s))))
         for name, path in zip(names, files, strict=True)
     ]
+
+
+def channels(file: Path, captions: Sequence[Path] | None, participants: Sequence[str]) -> list[Source]:
+    """One Source a channel of the file, as a telephone system records a call; captions name their speakers.
+
+    Raises MediaError where there are not as many channels as names, and for what fits nobody.
+    """
+    count = Recording.open(file).channels
+    if len(participants) != count:
+        raise MediaError(f"{len(participants)} participant names for 1 file of {count} channel(s)")
+    people = sources([file] * count, captions, participants)
+    return [replace(person, channel=channel) for channel, person in enumerate(people)]
 
 
 def owner_of(path: Path, speaker: str | None, files: Sequence[Path], names: Sequence[str]) -> str:

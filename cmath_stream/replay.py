@@ -1,15 +1,19 @@
 """Recorded dialogues in, the same events as live out, as fast as it goes. The whole walk on one page.
 
 No clock is read anywhere below: session time is the files' own time, every extractor answers before the next
-step, so two runs over the same files give the same bytes.
+step, so two runs over the same files give the same bytes. Two threads share the work: one hears a few batches
+of utterances ahead while the other reads feelings in the last one.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 
+from cmath_stream.ahead import ahead
 from cmath_stream.assembler import AssemblerConfig
 from cmath_stream.engine import Engine
 from cmath_stream.events import Event
@@ -34,7 +38,8 @@ from realtime.vad import VadModel
 from workers.extractor import Extractor
 from workers.worker import speech_of
 
-_JOBS_AT_ONCE = 16  # utterances an extractor gets in one batch
+_JOBS_AT_ONCE = 32  # utterances an extractor gets in one batch
+_BATCHES_AHEAD = 2  # heard and not yet read: bounds the memory, and lets neither thread wait for the other
 _NO_TIME = 0.0  # the fusion's clock stands still: every answer is there before the next message
 
 
@@ -51,21 +56,17 @@ class Replay:
         self._speech: dict[str, Pcm] = {}  # of utterances that wait for their caption
 
     def run(self, sources: Sequence[Source], on_progress: Callable[[float], None]) -> Iterator[Event]:
-        """The events of one conversation. `on_progress` gets the session time reached, seconds."""
+        """The events of one conversation. `on_progress`, in another thread, gets the seconds reached."""
         session_id = self._session_id(sources)
         assembler = AssemblerConfig(tuple(e.modality for e in self._extractors))
         fusion = SessionFusion(session_id, assembler, self._engine)
-        waiting: list[Message] = []
+        heard = _batches(self._messages(session_id, sources, on_progress))
         seq = 0
-        for message in self._messages(session_id, sources, on_progress):
-            waiting.append(message)
-            full = sum(isinstance(m, Segment) for m in waiting) >= _JOBS_AT_ONCE
-            if not full and not isinstance(message, SessionClosed):
-                continue
-            for event in self._events(fusion, waiting):
-                seq += 1
-                yield {"schema": event["schema"], "seq": seq, **event}
-            waiting.clear()
+        with closing(ahead(heard, _BATCHES_AHEAD)) as batches:
+            for messages in batches:
+                for event in self._events(fusion, messages):
+                    seq += 1
+                    yield {"schema": event["schema"], "seq": seq, **event}
 
     def _messages(
         self, session_id: str, sources: Sequence[Source], on_progress: Callable[[float], None]
@@ -73,13 +74,10 @@ class Replay:
         """Steps 2-6 of the walk: media of all participants, merged in time, through the conversation."""
         conversation = Conversation(session_id, self._config, start_unix_ms=0)
         yield from conversation.start("replay", None, "media")
-        players = []
-        for source in sources:
-            player = _Player(source, self._listener())
-            players.append(player)
-            yield from conversation.join(
-                source.participant_id, 0.0, audio=True, video=player.has_video, captions=bool(source.captions)
-            )
+        players = _players(sources, self._listener)
+        for player in players:
+            pid, captions = player.source.participant_id, bool(player.source.captions)
+            yield from conversation.join(pid, 0.0, audio=True, video=player.has_video, captions=captions)
         now_s = 0.0
         while players:
             player = min(players, key=lambda p: p.next_s)
@@ -144,15 +142,40 @@ class Replay:
         return digest.hexdigest()[:32]
 
 
-class _Player:
-    """One recording being read forward."""
+def _batches(messages: Iterator[Message]) -> Iterator[list[Message]]:
+    """All messages, in lists of as many utterances as an extractor gets at once."""
+    batch: list[Message] = []
+    utterances = 0
+    for message in messages:
+        batch.append(message)
+        utterances += isinstance(message, Segment)
+        if utterances == _JOBS_AT_ONCE or isinstance(message, SessionClosed):
+            yield batch
+            batch, utterances = [], 0
 
-    def __init__(self, source: Source, listener: Listener) -> None:
-        recording = Recording.open(source.path)
+
+def _players(sources: Sequence[Source], listener: Callable[[], Listener]) -> list[_Player]:
+    """One a source, in order; participants of one file share its decoding."""
+    together: dict[Path, list[int | None]] = {}
+    for source in sources:
+        together.setdefault(source.path, []).append(source.channel)
+    recordings = {path: Recording.open(path) for path in together}
+    tracks = {path: iter(recordings[path].tracks(channels)) for path, channels in together.items()}
+    return [
+        _Player(source, recordings[source.path], next(tracks[source.path]), listener()) for source in sources
+    ]
+
+
+class _Player:
+    """One participant's part of a recording being read forward."""
+
+    def __init__(
+        self, source: Source, recording: Recording, audio: Iterator[AudioChunk], listener: Listener
+    ) -> None:
         self.source = source
         self.listener = listener
         self.has_video = recording.has_video
-        self._audio: Iterator[AudioChunk] = recording.audio(source.channel)
+        self._audio = audio
         self._chunk = next(self._audio, None)
         self._end_s = 0.0
         self._pictures: Iterator[Picture] = recording.pictures() if recording.has_video else iter(())

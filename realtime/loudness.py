@@ -10,10 +10,9 @@ common, set `session.conversation.nonverbal = false`.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from collections import deque
-
-import numpy as np
 
 from realtime.messages import Pcm
 
@@ -34,7 +33,7 @@ class LoudVoice:
 
     def push(self, frame: Pcm) -> float:
         """Evidence that the next 32 ms are voice: 0 or EVIDENCE."""
-        level = 10 * float(np.log10(np.square(frame).mean() + 1e-7))  # -70 dBFS is as quiet as it gets
+        level = 10 * math.log10(float(frame @ frame) / len(frame) + 1e-7)  # -70 dBFS is as quiet as it gets
         self._remember(level)
         floor = self._sorted[len(self._sorted) // 10]
         self._loud.append(level > max(floor + _ABOVE_FLOOR_DB, _LEAST_DBFS))

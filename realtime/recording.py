@@ -6,8 +6,9 @@ its sound or its picture. Both iterators stream, so memory does not grow with th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import av.stream
 import numpy as np
 
 from realtime.errors import MediaError
+from realtime.long_frames import LongFrames, Timed
 from realtime.media import AudioNormaliser, VideoSampler
 from realtime.messages import SAMPLE_RATE_HZ, AudioChunk, Pcm, Picture
 
@@ -65,11 +67,21 @@ class Recording:
         A long hole in the recording is a hole between chunks (see AudioNormaliser). A file that was cut
         yields what there is, then `truncated` says so. Raises MediaError for a channel that is not there.
         """
-        if channel is not None and not 0 <= channel < self.channels:
-            raise MediaError(f"{self.path} has {self.channels} audio channel(s), no channel {channel}")
+        return self.tracks([channel])[0]
+
+    def tracks(self, channels: Sequence[int | None]) -> list[Iterator[AudioChunk]]:
+        """`audio` of each of these channels, decoded once. They are to be read forward side by side: what
+        one is ahead of another is kept."""
+        for channel in channels:
+            if channel is not None and not 0 <= channel < self.channels:
+                raise MediaError(f"{self.path} has {self.channels} audio channel(s), no channel {channel}")
+        sounds = tee(self._sound(), len(channels))
+        return [self._track(*each) for each in zip(sounds, channels, strict=True)]
+
+    def _track(self, sound: Iterator[Timed], channel: int | None) -> Iterator[AudioChunk]:
         blocks = _Blocks()
         end_s = 0.0
-        for piece in self._pieces(channel):
+        for piece in _pieces(sound, channel):
             end_s = piece.end_s
             yield from blocks.push(piece)
         yield from blocks.flush()
@@ -93,9 +105,9 @@ class Recording:
                     if picture is not None:
                         yield picture
 
-    def _pieces(self, channel: int | None) -> Iterator[AudioChunk]:
-        """Decoded sound at 16 kHz in the decoder's own portions."""
-        normaliser = AudioNormaliser()
+    def _sound(self) -> Iterator[Timed]:
+        """Decoded sound as it is in the file, in long frames."""
+        joining = LongFrames()
         end_s = 0.0
         with _container(self.path) as container:
             for frame in self._frames(container, container.streams.audio[0]):
@@ -103,8 +115,8 @@ class Recording:
                     at_s = self._time_s(frame)
                     at_s = end_s if at_s is None else max(at_s, 0.0)
                     end_s = at_s + frame.samples / frame.sample_rate
-                    yield from normaliser.push(frame if channel is None else _only(frame, channel), at_s)
-            yield from normaliser.flush()
+                    yield from joining.push(frame, at_s)
+            yield from joining.flush()
 
     def _frames(
         self, container: av.container.InputContainer, stream: av.AudioStream | av.VideoStream
@@ -129,6 +141,14 @@ class Recording:
 
     def _time_s(self, frame: _FileFrame) -> float | None:
         return None if frame.time is None else frame.time - self._zero_s
+
+
+def _pieces(sound: Iterator[Timed], channel: int | None) -> Iterator[AudioChunk]:
+    """The sound at 16 kHz, in portions of any length."""
+    normaliser = AudioNormaliser()
+    for frame, at_s in sound:
+        yield from normaliser.push(frame if channel is None else _only(frame, channel), at_s)
+    yield from normaliser.flush()
 
 
 class _Blocks:

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from workers import face_encoder, voice_encoder
+from workers import face_encoder, voice_file
 from workers.face_encoder import FaceEncoder, FaceMeta, FaceNetConfig
 from workers.text_encoder import DEFAULT_ENCODER, encoder_folder
-from workers.voice_encoder import VoiceEncoder, VoiceEncoderConfig, VoiceMeta
+from workers.voice_encoder import VoiceEncoder, VoiceEncoderConfig
+from workers.voice_file import VoiceMeta
 
 VOICE = VoiceEncoderConfig(mels=32, stem=8, widths=(12, 12), frame=16, heads=2, embedding=12)
 VOICE_META = VoiceMeta("voice-small", "2", VOICE, "by itself", "none", ("noise",), {"epochs": 0})
@@ -28,7 +29,7 @@ def tiny_voice() -> VoiceEncoder:
 def voice_weights(folder: Path) -> Path:
     """The tiny voice encoder as files."""
     path = folder / "voice.safetensors"
-    voice_encoder.save(path, tiny_voice(), VOICE_META)
+    voice_file.save(path, tiny_voice(), VOICE_META)
     return path
 
 

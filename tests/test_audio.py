@@ -14,7 +14,7 @@ from tests.conftest import make_segment, make_transcript
 from tests.encoders import voice_weights
 from workers.audio import VoiceExtractor, VoiceExtractorConfig
 from workers.extractor import FeatureSpec
-from workers.voice_encoder import load
+from workers.voice_file import load
 
 
 def hum(seconds: float, amplitude: float = 0.3, seed: int = 0) -> Pcm:

@@ -24,7 +24,7 @@ from cmath_stream.model import CMATH, CMATHConfig
 from cmath_stream.training.data import MELD7
 from cmath_stream.training.live import voice_and_face
 from realtime.errors import CmathStreamError
-from workers import text_adapter, voice_encoder
+from workers import text_adapter, voice_file
 
 TEXT, AUDIO = ModalitySpec("text", "words", "2", 6), ModalitySpec("audio", "voice", "1", 5)
 CONFIG = CMATHConfig(dims=(("text", 6), ("audio", 5)), width=8, heads=2, window=4, centres=("text", "audio"))
@@ -170,7 +170,7 @@ def test_the_live_checkpoint_takes_what_the_shipped_encoders_give() -> None:
 
 
 def test_all_that_is_shipped_is_small() -> None:
-    folders = (shipped().parent, voice_encoder.shipped().parent)
+    folders = (shipped().parent, voice_file.shipped().parent)
     weights = [path for folder in folders for path in folder.glob("*.safetensors")]
     assert len(weights) >= 7
     assert sum(path.stat().st_size for path in weights) <= 30_000_000

@@ -21,8 +21,8 @@ HEAVY = (
     "tokenizers",
 )
 # What is made of torch itself. The extractors import a network only when they load it, the training never.
-NETWORKS = ("workers.voice_encoder", "workers.face_encoder", "workers.speech_model")
-APART = (*NETWORKS, "workers.training")
+NETWORKS = ("workers.prosody", "workers.voice_encoder", "workers.face_encoder", "workers.speech_model")
+APART = (*NETWORKS, "workers.voice_file", "workers.training")
 
 PROBE = """
 import os, socket, sys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import wave
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from cmath_stream import events
 from cmath_stream.engine import Engine
 from cmath_stream.events import Event, to_json
-from cmath_stream.inputs import sources
+from cmath_stream.inputs import channels, sources
 from cmath_stream.prediction import EngineConfig
 from cmath_stream.replay import Replay
 from realtime.conversation import ConversationConfig
@@ -156,3 +157,26 @@ def test_captions_find_their_speaker_or_say_that_they_do_not(tmp_path: Path) -> 
         sources([files[0], files[0]], None, None)
     with pytest.raises(MediaError, match="may hold"):
         sources(files[:1], None, ["a b"])
+
+
+def test_the_channels_of_one_file_are_its_participants(machine: Replay, tmp_path: Path) -> None:
+    tracks = [
+        np.concatenate([chunk.pcm for chunk in Recording.open(DEMO / f"{name}.opus").audio()])
+        for name in ("anna", "ben")
+    ]
+    call, words = tmp_path / "call.wav", tmp_path / "call.json"
+    with wave.open(str(call), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes((np.stack(tracks, 1) * 32767).astype("<i2").tobytes())
+    said = [json.loads((DEMO / f"{name}.captions.json").read_text("utf-8")) for name in ("anna", "ben")]
+    words.write_text(json.dumps(sum(said, [])), "utf-8")
+    told = list(machine.run(channels(call, [words], ["anna", "ben"]), lambda _: None))
+
+    def heard(events: Sequence[Event]) -> list[tuple[str, str]]:
+        return [(e["participant_id"], e["text"]) for e in events if e["type"] == "emotion.utterance"]
+
+    assert heard(told) == heard(play(machine))
+    with pytest.raises(MediaError, match=r"3 participant names for 1 file of 2 channel\(s\)"):
+        channels(call, None, ["anna", "ben", "carl"])

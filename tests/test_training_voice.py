@@ -14,7 +14,8 @@ from tests.voices import clips, recorded
 from workers.training.recipes import read_recipe
 from workers.training.voice import judge_voice, train_voice
 from workers.training.voice_learning import Recipe
-from workers.voice_encoder import EMOTIONS, VoiceEncoderConfig, load
+from workers.voice_encoder import EMOTIONS, VoiceEncoderConfig
+from workers.voice_file import load
 
 RECIPE = """kind = "voice"
 [network]

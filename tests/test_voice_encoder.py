@@ -22,11 +22,9 @@ from workers.voice_encoder import (
     Voice,
     VoiceEncoder,
     VoiceEncoderConfig,
-    load,
     measure,
-    save,
-    shipped,
 )
+from workers.voice_file import load, save, shipped
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -122,7 +122,8 @@ class OwnVoice:
 
     def __init__(self, weights: Path | None) -> None:
         """Read the weights, None = the shipped ones. Raises ModelUnavailable."""
-        from workers.voice_encoder import FEATURES, load, shipped
+        from workers.voice_encoder import FEATURES
+        from workers.voice_file import load, shipped
 
         self._model, meta = load(weights or shipped())
         self.spec = FeatureSpec(meta.name, meta.version, FEATURES)

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from realtime.messages import Pcm
 
@@ -20,6 +22,7 @@ MELS = 64  # of the log-mels: 60 Hz to 7.6 kHz
 SIZE = 84  # numbers of an utterance
 
 Numbers = NDArray[np.float64]
+Floats = NDArray[np.float32]
 
 _HOP = 256  # 16 ms
 _WINDOW = 1024  # 64 ms, for pitch: four periods of the lowest voice
@@ -38,15 +41,23 @@ _LOUD = 2.0  # nepers below the loud frames that are speech in any noise
 _FLOOR = 13.0  # nepers below the loud frames that a band can fall
 _TINY = 1e-9
 
-_TAPER = np.hanning(_WINDOW).astype(np.float32)
+_TAPER = torch.from_numpy(np.hanning(_WINDOW).astype(np.float32))
 
 
-def _autocorrelation(power: Numbers) -> Numbers:
+def _power(frames: Tensor) -> Tensor:
+    """[T, window] -> [T, bins]. Torch transforms all frames in half the time that numpy takes."""
+    spectrum = torch.fft.rfft(frames, 2 * _WINDOW)[:, :_PITCH_BINS]
+    power: Tensor = spectrum.real.square() + spectrum.imag.square()
+    return power
+
+
+def _autocorrelation(power: Tensor) -> Floats:
     """[T, bins] -> [T, longest lag + 1]."""
-    return np.asarray(np.fft.irfft(power)[:, : _LAGS[1]])
+    found: Floats = torch.fft.irfft(power)[:, : _LAGS[1]].numpy()
+    return found
 
 
-_OF_TAPER = _autocorrelation(np.square(np.abs(np.fft.rfft(_TAPER, 2 * _WINDOW)))[None, :_PITCH_BINS])[0]
+_OF_TAPER = _autocorrelation(_power(_TAPER[None]))[0]
 
 
 def prosody(pcm: Pcm, log_mel: NDArray[np.floating]) -> Pcm:
@@ -82,9 +93,8 @@ def prosody(pcm: Pcm, log_mel: NDArray[np.floating]) -> Pcm:
 
 def _pitch(pcm: Pcm) -> tuple[Numbers, Numbers]:
     """[S] -> [T] pitch in octaves above 1 Hz, and [T] how periodic the frame is."""
-    wave = np.pad(pcm, _WINDOW // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(wave, _WINDOW)[::_HOP] * _TAPER
-    power = np.square(np.abs(np.fft.rfft(frames, 2 * _WINDOW)[:, :_PITCH_BINS]))
+    wave = torch.from_numpy(np.pad(pcm, _WINDOW // 2))
+    power = _power(wave.unfold(0, _WINDOW, _HOP) * _TAPER)
     power[:, :_HUM_BINS] *= 0.1
     found = _autocorrelation(power)
     found = found / (found[:, :1] + _TINY) / (_OF_TAPER / _OF_TAPER[0])

@@ -59,6 +59,9 @@ class OnnxEmbedder:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        # A thread that spins until its next piece of work takes the core from whoever has work: on a busy
+        # machine two threads would then take twice the time of one.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.card = card
         self.spec = FeatureSpec(card.name, card.version, card.dim)
         self._session: Any = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -3,7 +3,7 @@
 Waveform -> log-mel, normalised by the utterance itself -> residual 2-D convolutions -> attention pooling over
 time -> an embedding and a posterior over the eight acted emotions of RAVDESS. All of it is one graph, so a
 batch runs where its tensors are. What is measured (`workers.prosody`) has a say in the features a fusion is
-given. Knows tensors and its own two files; not segments, speakers or training.
+given. Knows tensors; not files, segments, speakers or training.
 
 Letters: B utterances, S samples, T frames of 16 ms, M mel bands, C channels, F bands left, D embedding.
 Every convolution sees zeros after an utterance's end, so padding and neighbours change nothing.
@@ -12,28 +12,19 @@ Every convolution sees zeros after an utterance's end, so padding and neighbours
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_from_bytes
-from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from realtime.errors import ModelUnavailable
 from realtime.messages import Pcm
 from workers import prosody
 from workers.sound import trimmed
 
-FORMAT = 2
 RATE_HZ = 16_000
 HOP = 256  # 16 ms
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
@@ -90,7 +81,7 @@ class LogMel(nn.Module):
     def forward(self, wave: Tensor) -> Tensor:
         wave = fn.pad(wave, (_FFT // 2, _FFT // 2))
         spectrum = torch.stft(wave, _FFT, HOP, _WINDOW, self.window, center=False, return_complex=True)
-        power = torch.view_as_real(spectrum).square().sum(-1) / _WINDOW  # [B, 257, T]
+        power = (spectrum.real.square() + spectrum.imag.square()) / _WINDOW  # [B, 257, T]
         return torch.log(power.transpose(1, 2) @ self.bank + _FLOOR)
 
 
@@ -286,57 +277,3 @@ def mel_bank(config: VoiceEncoderConfig) -> Tensor:
     down = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     bank = torch.minimum(up, down).clamp(min=0.0)
     return (bank / bank.sum(0).clamp(min=1e-9)).float()
-
-
-@dataclass(frozen=True, slots=True)
-class VoiceMeta:
-    """`NAME.json`: what the weights beside it are."""
-
-    name: str
-    version: str
-    config: VoiceEncoderConfig
-    normalisation: str  # for people: what the embedding does not depend on
-    licence: str
-    data_sources: tuple[str, ...]
-    training: Mapping[str, Any]  # recipe and figures; for people
-
-
-def save(path: Path, model: VoiceEncoder, meta: VoiceMeta) -> None:
-    """Write `path` (.safetensors) and the JSON beside it."""
-    state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
-    packed = tensors_to_bytes(state, metadata={"format": f"cmath-stream-voice/{FORMAT}"})
-    record = {"format": FORMAT, **asdict(meta), "dim": meta.config.embedding, "labels": EMOTIONS}
-    record["weights_sha256"] = hashlib.sha256(packed).hexdigest()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(packed)
-    path.with_suffix(".json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-def load(path: Path) -> tuple[VoiceEncoder, VoiceMeta]:
-    """Read an encoder, in eval mode. Raises ModelUnavailable, in one line, for anything but a whole one."""
-    card = path.with_suffix(".json")
-    try:
-        packed, record = path.read_bytes(), json.loads(card.read_bytes())
-        if record["format"] != FORMAT:
-            raise ModelUnavailable(f"{card}: format {record['format']!r}, this program reads {FORMAT}")
-        if hashlib.sha256(packed).hexdigest() != record["weights_sha256"]:
-            raise ModelUnavailable(f"{path}: damaged, or not the weights {card.name} belongs to")
-        shape: dict[str, Any] = {
-            key: tuple(v) if isinstance(v, list) else v for key, v in record["config"].items()
-        }
-        texts = {key: record[key] for key in ("name", "version", "normalisation", "licence", "training")}
-        sources = tuple(record["data_sources"])
-        meta = VoiceMeta(config=VoiceEncoderConfig(**shape), data_sources=sources, **texts)
-        if tuple(record["labels"]) != EMOTIONS:
-            raise ModelUnavailable(f"{card}: labels this program does not know")
-        model = VoiceEncoder(meta.config)
-        model.load_state_dict(tensors_from_bytes(packed))
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ModelUnavailable(f"{card}: not a usable voice encoder: {reason}") from error
-    return model.eval().requires_grad_(False), meta
-
-
-def shipped() -> Path:
-    """The encoder inside this package."""
-    return Path(__file__).parent / "weights" / "voice.safetensors"

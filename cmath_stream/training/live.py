@@ -145,9 +145,9 @@ class Judgement:
 
 def voice_and_face() -> tuple[ModalitySpec, ModalitySpec]:
     """What the shipped encoders of voice and face give."""
-    from workers import face_encoder, voice_encoder
+    from workers import face_encoder, voice_encoder, voice_file
 
-    voice = voice_encoder.load(voice_encoder.shipped())[1]
+    voice = voice_file.load(voice_file.shipped())[1]
     face = face_encoder.load(face_encoder.shipped())[1]
     return (
         ModalitySpec("audio", voice.name, voice.version, voice_encoder.FEATURES, running=True),

@@ -16,7 +16,8 @@ from workers.training.recipes import read_recipe
 from workers.training.voice_augment import CONDITIONS
 from workers.training.voice_folds import cross_validate, figures, save_out_of_fold
 from workers.training.voice_learning import Recipe, fill_bank, heard_as, train
-from workers.voice_encoder import EMOTIONS, VoiceMeta, load, measure, save, shipped
+from workers.voice_encoder import EMOTIONS, measure
+from workers.voice_file import VoiceMeta, load, save, shipped
 
 KIND = "voice"  # of recipes
 NAME, VERSION = "voice-cnn", "2"
