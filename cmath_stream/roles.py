@@ -16,6 +16,7 @@ from aiohttp import web
 from cmath_stream.config import Settings, load_checkpoint, make_extractor
 from realtime.backlog import Backlog
 from realtime.errors import SettingsError
+from realtime.live_events import LiveEvents
 from realtime.messages import Modality
 from realtime.redis_bus import Outbox, Writer, check, connect
 from realtime.redis_events import EventLog
@@ -54,6 +55,7 @@ async def ingest(config: Settings, stop: asyncio.Event, ready: Ready) -> None:
             return refuse()
 
         app = make_app(rooms, config.ingest, is_ready)
+        LiveEvents(EventLog(client, config.redis), rooms.session_id).add_routes(app)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
         stopped = asyncio.create_task(_set(stop), name="until stopped")
         try:

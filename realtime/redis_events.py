@@ -84,11 +84,16 @@ class EventLog:
         entries = reply[0][1] if reply else []
         return [(entry_id.decode(), json.loads(fields[b"event"])) for entry_id, fields in entries]
 
-    async def last_id(self, session_id: str | None) -> str:
-        """Id of the newest entry of a session's stream, or of the feed (None); "0" while there is none."""
+    async def newest(self, session_id: str | None) -> tuple[str, dict[str, Any]] | None:
+        """Newest entry (id, event) of a session's stream, or of the feed (None); None while there is none."""
         key = self._keys.feed if session_id is None else self._keys.events(session_id)
-        newest: Any = await patiently(lambda: self._client.xrevrange(key, count=1), "events")
-        return newest[0][0].decode() if newest else "0"
+        entries: Any = await patiently(lambda: self._client.xrevrange(key, count=1), "events")
+        return (entries[0][0].decode(), json.loads(entries[0][1][b"event"])) if entries else None
+
+    async def last_id(self, session_id: str | None) -> str:
+        """Id of the newest entry, as `newest` finds it; "0" while there is none."""
+        newest = await self.newest(session_id)
+        return newest[0] if newest else "0"
 
     async def close(self, session_id: str) -> None:
         """Start the last TTL of a session's keys: no event follows."""

@@ -17,8 +17,10 @@ from aiortc.rtcicetransport import parse_stun_turn_uri
 from realtime import telemetry
 from realtime.auth import require_token_off_loopback
 from realtime.loop_lag import watch_loop_lag
+from realtime.mesh import Mesh
 from realtime.rate_limit import RateLimit
 from realtime.seats import Rooms
+from realtime.sockets import socket_middleware
 from realtime.webrtc import PeerConfig
 from realtime.whip import Whip, bearer_middleware, cors_middleware
 
@@ -79,8 +81,9 @@ def make_app(rooms: Rooms, config: IngestConfig, ready: Ready = always_ready) ->
     )
     limit = RateLimit(config.requests_per_s, config.requests_burst)
     whip = Whip(rooms, peer_config, config.max_participants, limit, pictures)
-    app = web.Application(middlewares=[cors_middleware, bearer_middleware(config.token)])
+    app = web.Application(middlewares=[cors_middleware, socket_middleware, bearer_middleware(config.token)])
     whip.add_routes(app)
+    Mesh(config.ice_servers).add_routes(app)
     app.add_routes(
         [web.get("/healthz", _healthz), web.get("/readyz", _readyz(ready)), web.get("/metrics", _metrics)]
     )
