@@ -93,6 +93,7 @@ class TextOf(StrEnum):
 class _Globals:
     config: Path | None
     log_level: str
+    supervised: bool = False  # by `up`, which says what there is to say
 
     def settings(self, redis_url: str | None = None) -> Settings:
         from cmath_stream.config import load_settings
@@ -130,7 +131,7 @@ def _main(
         from cmath_stream.parenthood import die_with
 
         die_with(parent)
-    context.obj = _Globals(config, log_level.upper())
+    context.obj = _Globals(config, log_level.upper(), parent is not None)
 
 
 # ---- roles -----------------------------------------------------------------------------------------
@@ -140,6 +141,7 @@ def _main(
 def up(context: typer.Context, redis: RedisUrl = None) -> None:
     """Run everything: Redis (our own unless given), ingest, all workers, fusion. Ctrl-C drains."""
     from cmath_stream.supervise import everything
+    from realtime.page import url_of
     from realtime.redis_bus import without_password
 
     settings = context.obj.settings(redis)
@@ -148,7 +150,8 @@ def up(context: typer.Context, redis: RedisUrl = None) -> None:
         typer.echo("starting: redis, ingest, text, audio, visual, fusion ...", err=True)
         async with everything(context.obj.arguments(), settings.redis.url) as running:
             host, port = settings.ingest.host, settings.ingest.port
-            typer.echo(f"ready.  join:       http://{host}:{port}/whip/ROOM (WHIP)")
+            typer.echo(f"ready.  page:       {url_of(host, port, settings.ingest.token)}")
+            typer.echo(f"        join:       http://{host}:{port}/whip/ROOM (WHIP)")
             typer.echo(f"        subscribe:  cmath-stream tail --redis {without_password(running.redis_url)}")
             typer.echo(f"        publish:    cmath-stream publish FILE --whip http://{host}:{port}/whip/ROOM")
             await running.until_done(asyncio.create_task(_until(stop), name="until stopped"))
@@ -161,9 +164,17 @@ def up(context: typer.Context, redis: RedisUrl = None) -> None:
 def serve(context: typer.Context, redis: RedisUrl = None) -> None:
     """Run the ingest server alone: WebRTC in, messages to Redis."""
     from cmath_stream import roles
+    from realtime.page import url_of
 
     settings = context.obj.with_redis(redis)
-    _run_until_signal(lambda stop: roles.ingest(settings, stop, _say_ready))
+
+    def say_ready() -> None:
+        _say_ready()
+        if not context.obj.supervised:
+            ingest = settings.ingest
+            typer.echo(f"page:  {url_of(ingest.host, ingest.port, ingest.token)}", err=True)
+
+    _run_until_signal(lambda stop: roles.ingest(settings, stop, say_ready))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The ingest server: WHIP, health and metrics on one aiohttp application.
+"""The ingest server: WHIP, the page, health and metrics on one aiohttp application.
 
 `make_app` builds it, whoever runs it adds routes of its own and starts it; the application's shutdown
 closes every peer, so that open utterances are flushed.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiortc.rtcicetransport import parse_stun_turn_uri
 
-from realtime import telemetry
+from realtime import page, telemetry
 from realtime.auth import require_token_off_loopback
 from realtime.loop_lag import watch_loop_lag
 from realtime.mesh import Mesh
@@ -84,6 +84,7 @@ def make_app(rooms: Rooms, config: IngestConfig, ready: Ready = always_ready) ->
     app = web.Application(middlewares=[cors_middleware, socket_middleware, bearer_middleware(config.token)])
     whip.add_routes(app)
     Mesh(config.ice_servers).add_routes(app)
+    page.add_routes(app)
     app.add_routes(
         [web.get("/healthz", _healthz), web.get("/readyz", _readyz(ready)), web.get("/metrics", _metrics)]
     )

@@ -1,0 +1,140 @@
+"""Two people with voices and faces, and one who types, in one room of a whole installation."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+import urllib.request
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import TOKEN, Installation, Seat
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+
+def test_a_conversation(up: Installation, visitor: Seat, pictures: Path) -> None:
+    desktop: dict[str, Any] = {"viewport": {"width": 1280, "height": 860}}
+    anna, ben = visitor("anna", **desktop), visitor("ben", **desktop)
+    anna.page.goto(up.url("lounge"))
+    anna.page.screenshot(path=pictures / "page-lobby.png", full_page=True)
+    anna.enter(up.url("lounge"), "Anna", "both", captions=True)
+    ben.enter(up.url("lounge"), "Ben", "both", captions=True)
+
+    # Both see both: pictures from browser to browser, emotions from the server.
+    for one, other in ((anna, ben), (ben, anna)):
+        video = f'[data-participant="{other.participant}"] video'
+        one.page.wait_for_function(f"document.querySelector('{video}')?.videoWidth > 0", timeout=20_000)
+        one.bars(one.participant, 2)
+        one.bars(other.participant, 2)
+    told = up.events()
+    emotions = [event for event in told if event["type"] == "emotion.utterance"]
+    assert {event["participant_id"] for event in emotions} == {anna.participant, ben.participant}
+    assert any(event.get("text") for event in emotions)  # the captions' way
+    (started,) = (event for event in told if event["type"] == "session.started")
+    assert (started["room"], started["purpose"]) == ("lounge", "personal")
+
+    # Pointing at an utterance, or walking there by keyboard, shows what was said and what each sense says.
+    person = anna.page.locator(f'[data-participant="{anna.participant}"]')
+    person.locator(".bar:not(.pending)").first.focus()
+    first = person.locator(".when").inner_text()
+    anna.page.keyboard.press("End")
+    assert person.locator(".when").inner_text() != first
+    assert person.locator(".bar:focus").count() == 1
+    for sense in ("Words", "Voice", "Face"):
+        assert person.locator(".view", has_text=sense).count() == 1
+    anna.page.keyboard.press("Tab")
+    assert anna.page.locator("#live").inner_text().partition(":")[0] in ("Anna", "Ben")
+
+    # A third one, on a phone, types.
+    phone = visitor(None, viewport={"width": 390, "height": 844}, device_scale_factor=2, is_mobile=True)
+    phone.enter(up.url("lounge"), "Cleo", "words")
+    phone.page.get_by_label("What you say").fill("I am so happy that we all meet again!")
+    phone.page.get_by_label("What you say").press("Enter")
+    phone.bars(phone.participant, 1)
+    anna.bars(phone.participant, 1)
+    assert "happy" in anna.page.locator(f'[data-participant="{phone.participant}"] .said').inner_text()
+    seen = anna.page.locator(f'[data-participant="{anna.participant}"] .bar:not(.pending) span').first
+    box = seen.bounding_box()
+    assert box is not None and box["width"] >= 8  # an emotion is something to be seen
+    narrow = phone.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert narrow, "the page is wider than a phone"
+
+    ben.bars(ben.participant, 3)
+    anna.page.screenshot(path=pictures / "page-desktop.png")
+    phone.page.screenshot(path=pictures / "page-phone.png")
+    anna.page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+    anna.page.screenshot(path=pictures / "page-dark.png")
+
+    # Paused: nothing of Ben's is an utterance any more, though the others go on hearing him.
+    ben.page.get_by_role("button", name="Pause tracking").click()
+    ben.page.locator("#status[data-state=paused]").wait_for()
+    paused_ms = (time.time() - datetime.fromisoformat(started["started_at"]).timestamp()) * 1000
+    time.sleep(7)
+    begun_ms = [event["start_ms"] for event in _started(up, ben.participant)]
+    assert max(begun_ms) < paused_ms + 1000  # what was still on its way
+    ben.page.get_by_role("button", name="Go on").click()
+
+    # The whole of it as files.
+    session_id = started["session_id"]
+    rows = list(csv.DictReader(io.StringIO(_exported(anna.page, "Utterances, CSV"), newline="")))
+    assert {row["participant_id"] for row in rows} >= {anna.participant, ben.participant, phone.participant}
+    assert all(
+        abs(sum(float(row[label]) for label in ("joy", "anger", "neutral")) - 0.5) <= 0.5 for row in rows
+    )
+    lines = [json.loads(line) for line in _exported(anna.page, "Events, JSONL").splitlines()]
+    kept = {event["event_id"]: event for event in up.events(session_id)}
+    assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))
+    assert all(kept[line["event_id"]] == line for line in lines)
+
+    assert [event for event in up.events() if event["type"] == "participant.left"] == []
+
+    # The server's end of Anna's connection goes; her page finds out and comes back by itself.
+    cut = urllib.request.Request(anna.resource, method="DELETE", headers={"Authorization": f"Bearer {TOKEN}"})
+    urllib.request.urlopen(cut, timeout=10).close()
+    anna.page.locator("#status:not([data-state=live])").wait_for(timeout=20_000)
+    anna.page.locator("#status[data-state=live]").wait_for(timeout=20_000)
+
+    # Leaving and coming back continues the same conversation, as the same participant.
+    him = ben.participant
+    ben.page.get_by_role("button", name="Leave").click()
+    ben.page.get_by_role("heading", name="You have left").wait_for()
+    anna.page.locator(f'[data-participant="{him}"].gone').wait_for(timeout=10_000)
+    spoken = len(_started(up, him))
+    ben.page.get_by_role("button", name="Join again").click()
+    ben.page.locator("#status[data-state=live]").wait_for(timeout=20_000)
+    assert ben.participant == him
+    anna.page.locator(f'[data-participant="{him}"]:not(.gone)').wait_for(timeout=10_000)
+    anna.bars(him, spoken + 1)
+    assert {event["session_id"] for event in up.events()} == {session_id}
+
+
+def test_a_wrong_token_is_said_and_the_page_is_locked_down(up: Installation, visitor: Seat) -> None:
+    one = visitor(None)
+    answer = one.page.goto(up.page.partition("#")[0])
+    assert answer is not None and "script-src 'self'" in answer.headers["content-security-policy"]
+    one.page.get_by_label("Room name").fill("lounge-2")
+    one.page.get_by_role("button", name="Go on").click()
+    one.page.get_by_role("alert").filter(has_text="wants a token").wait_for()
+    assert all("401" in complaint for complaint in one.complaints)  # the browser's own note of the refusal
+    one.complaints.clear()
+
+
+def _started(up: Installation, participant: str) -> list[dict[str, Any]]:
+    return [
+        event
+        for event in up.events()
+        if event["type"] == "utterance.started" and event["participant_id"] == participant
+    ]
+
+
+def _exported(page: Any, what: str) -> str:
+    page.locator("#export-menu summary").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name=what).click()
+    return str(Path(download.value.path()).read_bytes().decode())
