@@ -134,8 +134,11 @@ class Visitor:
         self.page.on("response", self._on_response)
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.complaints.append(message.text)
+        gone = "404" in message.text and "/whip/sessions/" in message.location["url"]
+        if (
+            message.type in ("error", "warning") and not gone
+        ):  # gone: the server knew of the end before we told
+            self.complaints.append(f"{message.text} {message.location['url']}")
 
     def _on_response(self, response: Response) -> None:
         if response.request.method == "POST" and response.status == 201:
@@ -184,10 +187,10 @@ def visitor(tmp_path: Path) -> Iterator[Seat]:
             if voice is not None:
                 number = len(browsers)
                 clip = clips[number % len(clips)] if clips else None
-                stage.camera(tmp_path / f"{voice}.mjpeg", clip, hue=(105, 15, 60)[number % 3])
+                stage.camera(tmp_path / f"{voice}.y4m", clip, hue=(105, 15, 60)[number % 3])
                 flags += [
                     f"--use-file-for-fake-audio-capture={tmp_path / voice}.wav",
-                    f"--use-file-for-fake-video-capture={tmp_path / voice}.mjpeg",
+                    f"--use-file-for-fake-video-capture={tmp_path / voice}.y4m",
                 ]
             return driver.chromium.launch(executable_path=CHROMIUM, args=flags)
 
