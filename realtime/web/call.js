@@ -63,6 +63,7 @@ export class Call {
       room: this._room, participant: this._me, token: this._token, stream: this._stream,
       onStream: (peer, stream) => this._onStream(peer, stream),
       onFull: () => say(byId("call-alert"), "Four people see and hear each other here already. You are followed, but not seen."),
+      onReplaced: () => this.leave("This conversation goes on in another window of yours."),
     });
     if (captions) {
       this._captions = new Captions(
@@ -72,6 +73,7 @@ export class Call {
     }
     this._card(this._me);
     for (const [id, person] of this.conversation.people) this._card(id).show(person, this.conversation.labels, 0);
+    byId("call-room").focus();
     this._whip.start();
     this._mesh.start();
   }
@@ -96,7 +98,8 @@ export class Call {
     return !this._paused && this._whip.caption(endMs - Math.min(10_000, TYPED_MS * text.length), endMs, text, null);
   }
 
-  async leave() {
+  // `note` says why, where it was not the user's wish.
+  async leave(note = "Camera and microphone are off.") {
     this._captions?.stop();
     this._feed.stop();
     this._mesh.stop();
@@ -104,7 +107,7 @@ export class Call {
     for (const track of [...this._tracked, ...(this._stream?.getTracks() ?? [])]) track.stop();
     byId("call").hidden = true;
     await this._whip.stop();
-    this._onLeft();
+    this._onLeft(note);
   }
 
   export(kind) {

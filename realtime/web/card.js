@@ -24,6 +24,7 @@ export class Card {
     this._activity = el("span", { class: "activity" });
     this._emotion = el("p", { class: "emotion" }, "–");
     this._ranking = el("ul", { class: "ranking", "aria-label": "Most probable emotions" });
+    this._lately = el("p", { class: "lately" });
     this._after = el("p", { class: "after" });
     this._bands = el("div", { class: "bands", role: "group", "aria-label": `Utterances of ${name}; arrow keys move` });
     this._ticks = el("div", { class: "ticks", "aria-hidden": "true" });
@@ -34,7 +35,7 @@ export class Card {
       "article",
       { class: isMe ? "person me" : "person", "data-participant": id, "aria-label": name },
       el("div", { class: "stage" }, this.video, this._initial),
-      el("div", { class: "now" }, el("div", { class: "who" }, heading, this._activity), this._emotion, this._ranking, this._after),
+      el("div", { class: "now" }, el("div", { class: "who" }, heading, this._activity), this._emotion, this._ranking, this._lately, this._after),
       el("div", { class: "history" }, this._track, this._detail),
     );
     this._track.addEventListener("scroll", () => {
@@ -63,6 +64,7 @@ export class Card {
     this._activity.textContent = person.speaking ? "speaking" : person.present ? "" : "left";
     this._activity.classList.toggle("on", person.speaking);
     this._showLatest(person.latest);
+    this._showLately(person.lately);
     this._showBars(person);
     this.stretch(lengthMs);
     this._showDetail();
@@ -94,6 +96,13 @@ export class Card {
       }),
     );
     this._after.textContent = event.latency_ms ? `${seconds(event.latency_ms.total)} after the last word` : "";
+  }
+
+  // The running average: slower than the utterances, and steadier.
+  _showLately(event) {
+    if (event === null) return;
+    const { probability } = event.emotions.find(({ name }) => name === event.label);
+    this._lately.textContent = `Lately: ${event.label} ${percent(probability)}`;
   }
 
   _showBars(person) {

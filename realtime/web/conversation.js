@@ -48,7 +48,7 @@ export class Conversation {
   _person(id) {
     let person = this.people.get(id);
     if (person === undefined) {
-      person = { id, present: false, speaking: false, utterances: new Map(), latest: null };
+      person = { id, present: false, speaking: false, utterances: new Map(), latest: null, lately: null };
       this.people.set(id, person);
     }
     return person;
@@ -73,6 +73,9 @@ export class Conversation {
         break;
       case "utterance.dropped":
         person.utterances.delete(event.utterance_id);
+        break;
+      case "participant.state":
+        person.lately = event;
         break;
       case "emotion.utterance":
         return this._felt(person, known, event);

@@ -70,7 +70,8 @@ async function begin(conversation, lastId) {
   call.setPaused(false);
 }
 
-function left() {
+function left(note) {
+  byId("left-note").textContent = note;
   byId("left").hidden = false;
   byId("left-title").focus();
 }

@@ -9,8 +9,9 @@ const FIRST_MS = 500;
 const CAP_MS = 10_000;
 
 export class Mesh {
-  // onStream(peer, stream | null); onFull(): the room has as many people as a mesh takes.
-  constructor({ room, participant, token, stream, onStream, onFull }) {
+  // onStream(peer, stream | null); onFull(): the room has as many people as a mesh takes; onReplaced(): the same
+  // participant came in by another window.
+  constructor({ room, participant, token, stream, onStream, onFull, onReplaced }) {
     const query = new URLSearchParams({ participant });
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     this._url = `${scheme}://${location.host}/v1/rooms/${encodeURIComponent(room)}/mesh?${query}`;
@@ -18,6 +19,7 @@ export class Mesh {
     this._stream = stream;
     this._onStream = onStream;
     this._onFull = onFull;
+    this._onReplaced = onReplaced;
     this._peers = new Map();
     this._stop = new AbortController();
     this._socket = null;
@@ -39,7 +41,8 @@ export class Mesh {
     while (!stop.aborted) {
       const code = await this._session(() => (waitMs = FIRST_MS));
       this._clear();
-      if (stop.aborted || code === REPLACED) return; // another window is this participant now
+      if (stop.aborted) return;
+      if (code === REPLACED) return this._onReplaced();
       if (code === FULL) this._onFull();
       await pause(waitMs * (0.75 + Math.random() / 2), stop);
       waitMs = Math.min(CAP_MS, waitMs * 2);

@@ -4,6 +4,7 @@
 import { pause } from "./dom.js";
 
 const GATHER_MS = 400; // host candidates only: they are there at once
+const OPEN_MS = 5_000; // a connection without its data channel still tracks
 const LOST_MS = 3_000; // a connection may recover by itself for so long
 const FIRST_MS = 500;
 const CAP_MS = 10_000;
@@ -101,7 +102,8 @@ export class Whip {
     }
     this._resource = resource;
     await pc.setRemoteDescription({ type: "answer", sdp: await answer.text() });
-    await Promise.all([connected(pc, stop), opened]);
+    await connected(pc, stop);
+    await Promise.race([opened, pause(OPEN_MS, stop)]);
     this._liveAt = performance.now();
     if (!stop.aborted) this._onState("live");
   }

@@ -83,7 +83,8 @@ def _drawn(hue: int) -> Iterator[np.ndarray]:
         shade = np.linspace(70, 120, height, dtype=np.uint8)[:, None].repeat(width, 1)
         hsv = np.stack([np.full_like(shade, hue), np.full_like(shade, 90), shade], axis=2)
         picture = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
-        ink = tuple(int(v) for v in cv2.cvtColor(np.uint8([[[hue, 60, 205]]]), cv2.COLOR_HSV2BGR)[0, 0])
+        light = cv2.cvtColor(np.array([[[hue, 60, 205]]], np.uint8), cv2.COLOR_HSV2BGR)
+        ink = tuple(light[0, 0].tolist())
         middle = width // 2 + sway
         cv2.ellipse(picture, (middle, height + 25), (92, 105), 0, 0, 360, ink, -1, cv2.LINE_AA)
         cv2.ellipse(picture, (middle, 100), (42, 52), 0, 0, 360, ink, -1, cv2.LINE_AA)
