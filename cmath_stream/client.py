@@ -151,7 +151,7 @@ async def _entries(
 
 
 async def consume(
-    redis_url: str, group: str, consumer: str, *, config: RedisConfig | None = None, idle_s: float = 60.0
+    redis_url: str, group: str, consumer: str, *, prefix: str = "emo:", idle_s: float = 60.0
 ) -> AsyncGenerator[LiveEvent, None]:
     """Events of all sessions, shared among the consumers of a group, each acknowledged when the body is done.
 
@@ -159,7 +159,7 @@ async def consume(
     when it comes back, another one after `idle_s`. So each event comes at least once; `event_id` tells a
     repeat. A new group begins with what is new. Raises BusError where Redis refuses.
     """
-    config = config or RedisConfig(url=redis_url)
+    config = RedisConfig(url=redis_url, prefix=prefix)
     async with connect(config) as client:
         await check(client)
         reader = _FeedReader(client, config.keys.feed, group, consumer, int(idle_s * 1000))
@@ -219,11 +219,18 @@ class _FeedReader:
             entries = await self._group_read(self._own, None)
             self._own = entries[-1][0].decode() if entries else ">"
             if entries:
-                return entries
+                return await self._kept(entries)
         reply: Any = await self._client.xautoclaim(
             self._feed, self._group, self._consumer, self._idle_ms, "0", count=_COUNT
         )
-        return reply[1] or await self._group_read(">", _BLOCK_MS)
+        return await self._kept(reply[1]) or await self._group_read(">", _BLOCK_MS)
+
+    async def _kept(self, pending: list[Any]) -> list[Any]:
+        """Pending entries without those that the feed no longer has: these are over."""
+        trimmed = [entry_id for entry_id, fields in pending if not fields]
+        if trimmed:
+            await self._client.xack(self._feed, self._group, *trimmed)
+        return [(entry_id, fields) for entry_id, fields in pending if fields]
 
     async def _group_read(self, after: str, block_ms: int | None) -> list[Any]:
         reply: Any = await self._client.xreadgroup(

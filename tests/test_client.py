@@ -88,6 +88,22 @@ async def test_a_consumer_gets_again_what_its_body_did_not_finish(redis_client: 
             assert (await waiting).data["seq"] == 3
 
 
+async def test_what_the_feed_no_longer_has_is_not_waited_for(redis_client: redis.asyncio.Redis) -> None:
+    url = _url_of(redis_client)
+    async with served(redis_client) as here:
+        async with aclosing(consume(url, "g", "c")) as events:
+            first = asyncio.create_task(anext(events))
+            await _until_group(redis_client)
+            await here.start("s0")
+            await first
+        await redis_client.xtrim("emo:feed", maxlen=0, approximate=False)
+        async with aclosing(consume(url, "g", "c")) as events:
+            waiting = asyncio.create_task(anext(events))
+            await _until_acked(redis_client)
+            await here.end("s0")
+            assert (await waiting).type == "session.closed"
+
+
 async def test_a_consumer_waits_out_a_redis_that_goes_and_comes_back_empty(own_server: RedisServer) -> None:
     config = RedisConfig(url=own_server.url)
     async with connect(config) as client, served(client) as here:

@@ -175,7 +175,8 @@ async def test_the_token_in_a_header_or_as_a_subprotocol(
 ) -> None:
     async with served(redis_client, token=TOKEN) as here:
         await here.start("s0")
-        for path in ("/v1/sessions/room/events", "/v1/sessions/room/ws", "/v1/rooms/room"):
+        mesh = "/v1/rooms/room/mesh?participant=ann"
+        for path in ("/v1/sessions/room/events", "/v1/sessions/room/ws", "/v1/rooms/room", mesh):
             async with http.get(here.url + path) as response:
                 assert response.status == 401
         right = {"Authorization": f"Bearer {TOKEN}"}
@@ -187,8 +188,17 @@ async def test_the_token_in_a_header_or_as_a_subprotocol(
                 await http.ws_connect(url, protocols=wrong)
             assert refused.value.status == 401
         async with http.ws_connect(url, protocols=subprotocols(TOKEN)) as ws:
-            assert ws.protocol == "cmath-stream"
+            assert ws.protocol == "cmath-stream"  # and not the token, which would be told back
             assert (await ws.receive_json(timeout=5))["event"]["type"] == "session.started"
+
+
+async def test_the_relay_takes_the_token_too(
+    redis_client: redis.asyncio.Redis, http: aiohttp.ClientSession
+) -> None:
+    async with served(redis_client, token=TOKEN) as here:
+        url = f"{here.url}/v1/rooms/room/mesh?participant=ann"
+        async with http.ws_connect(url, protocols=subprotocols(TOKEN)) as ws:
+            assert (await ws.receive_json(timeout=5))["type"] == "welcome"
 
 
 async def test_a_socket_tells_the_same_and_closes_with_the_session(

@@ -125,6 +125,38 @@ def test_a_wrong_token_is_said_and_the_page_is_locked_down(up: Installation, vis
     one.complaints.clear()
 
 
+RULES = """async () => {
+  const { Conversation } = await import("/web/conversation.js");
+  const { csv } = await import("/web/export.js");
+  const talk = new Conversation();
+  let n = 0;
+  const tell = (type, more) => talk.apply({ type, event_id: String(n++), session_id: "s0", ...more });
+  const felt = (revision, text, more = {}) => tell("emotion.utterance", {
+    participant_id: "ann", utterance_id: "ann.0", revision, is_final: true, start_ms: 0, end_ms: 9, text,
+    label: "joy", abstained: false, emotions: [{ name: "joy", probability: 1 }], modalities: {}, ...more });
+  tell("session.started", { room: "r", purpose: "p" });
+  tell("utterance.started", { participant_id: "ann", utterance_id: "ann.0", start_ms: 0 });
+  const fresh = [felt(1, '=cmd("x"),\n').fresh !== null, felt(0, "older").fresh !== null];
+  const again = talk.apply(talk.events.at(-1)).changed;
+  const rows = csv(talk);
+  tell("utterance.dropped", { participant_id: "ann", utterance_id: "ann.0", reason: "noise" });
+  const left = talk.people.get("ann").utterances.size;
+  const { reset } = tell("session.started", { session_id: "s1" });
+  return { fresh, again, rows, left, reset, people: talk.people.size };
+}"""
+
+
+def test_what_the_page_makes_of_events(up: Installation, visitor: Seat) -> None:
+    one = visitor(None)
+    one.page.goto(up.page)
+    found = one.page.evaluate(RULES)
+    assert found["fresh"] == [True, False]  # the highest revision counts
+    assert found["again"] is None  # a repeat changes nothing
+    (row,) = csv.DictReader(io.StringIO(found["rows"], newline=""))
+    assert row["text"] == '\'=cmd("x"),\n' and row["joy"] == "1"  # no formula for a spreadsheet to run
+    assert (found["left"], found["reset"], found["people"]) == (0, True, 0)
+
+
 def _started(up: Installation, participant: str) -> list[dict[str, Any]]:
     return [
         event
