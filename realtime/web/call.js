@@ -11,6 +11,7 @@ import { Whip } from "./whip.js";
 import { hue, personName, title } from "./words.js";
 
 const ANNOUNCE_MS = 1_500; // a screen reader is not told more often than this
+const GONE_MS = 1_500; // a "left" that no "joined" follows within so long is not our own coming back
 const TYPED_MS = 60; // for a letter: how long a typed sentence would have taken to say
 const STATES = {
   connecting: "Connecting",
@@ -37,6 +38,7 @@ export class Call {
     this._following = true; // the timelines show the newest
     this._announceAt = 0;
     this._announcing = null;
+    this._gone = null; // timer
     this._feed = new Feed(room, token, (event) => this._onEvent(event));
     this._feed.lastId = lastId;
   }
@@ -104,6 +106,7 @@ export class Call {
     this._feed.stop();
     this._mesh.stop();
     clearTimeout(this._announcing);
+    clearTimeout(this._gone);
     for (const track of [...this._tracked, ...(this._stream?.getTracks() ?? [])]) track.stop();
     byId("call").hidden = true;
     await this._whip.stop();
@@ -156,6 +159,12 @@ export class Call {
     for (const [id, card] of this._cards) if (id !== changed) card.stretch(lengthMs);
     if (this._following) this._scroll(Number.MAX_SAFE_INTEGER);
     if (fresh) this._onEmotion(fresh);
+    if (changed === this._me) this._stillThere(person);
+  }
+
+  _stillThere(me) {
+    clearTimeout(this._gone);
+    if (!me.present && this._state === "live") this._gone = setTimeout(() => this._whip.reconnect(), GONE_MS);
   }
 
   _onEmotion(event) {

@@ -42,6 +42,12 @@ export class Whip {
     return true;
   }
 
+  // Comes back at once: the events tell that the server's end is gone, seconds before the connection notices.
+  reconnect() {
+    this._pc?.close();
+    this._pc?.dispatchEvent(new Event("connectionstatechange")); // which `close` keeps to itself
+  }
+
   // Says goodbye, so that the open utterance is flushed at once; `keepalive` outlives the page.
   async stop() {
     this._stop.abort();

@@ -125,7 +125,7 @@ def test_a_wrong_token_is_said_and_the_page_is_locked_down(up: Installation, vis
     one.complaints.clear()
 
 
-RULES = """async () => {
+RULES = r"""async () => {
   const { Conversation } = await import("/web/conversation.js");
   const { csv } = await import("/web/export.js");
   const talk = new Conversation();
