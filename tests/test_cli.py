@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -91,6 +92,25 @@ def test_no_redis_is_said_with_what_to_do() -> None:
 def test_an_open_door_needs_a_token(redis_url: str) -> None:
     said = one_line(run("serve", "--redis", redis_url, environ={"CMATH_STREAM__INGEST__HOST": "0.0.0.0"}))
     assert "token" in said
+
+
+def test_serve_says_where_the_page_is(redis_url: str) -> None:
+    environ = {
+        **os.environ,
+        "CMATH_STREAM__INGEST__PORT": "0",
+        "CMATH_STREAM__INGEST__TOKEN": "a-token-of/sixteen-or-more",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cmath_stream", "serve", "--redis", redis_url],
+        env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+        assert "page:  http://127.0.0.1:0/#token=a-token-of%2Fsixteen-or-more" in said
+    finally:
+        process.kill()
 
 
 @pytest.mark.parametrize(
