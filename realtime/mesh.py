@@ -19,6 +19,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from realtime.rate_limit import RateLimit
 from realtime.refusals import refusing, require_name
 from realtime.sockets import PROTOCOL
 
@@ -133,13 +134,10 @@ class Mesh:
 
     async def _listen(self, room: str, name: str, member: _Member) -> None:
         clock = asyncio.get_running_loop().time
-        allowance, at_s = float(self._config.burst), clock()
+        limit = RateLimit(self._config.per_s, self._config.burst)
         async for message in member.ws:
-            now_s = clock()
-            allowance = min(self._config.burst, allowance + (now_s - at_s) * self._config.per_s) - 1
-            at_s = now_s
             signal = _signal(message.data) if message.type is WSMsgType.TEXT else None
-            if signal is None or allowance < 0:
+            if signal is None or limit.wait_s(name, clock()) > 0:
                 member.end(POLICY)
                 return
             to, data = signal
