@@ -66,10 +66,10 @@ def test_a_conversation(up: Installation, visitor: Seat, pictures: Path) -> None
     assert narrow, "the page is wider than a phone"
 
     ben.bars(ben.participant, 3)
-    anna.page.screenshot(path=pictures / "page-desktop.png")
+    anna.page.screenshot(path=pictures / "page-desktop.png", full_page=True)
     phone.page.screenshot(path=pictures / "page-phone.png")
     anna.page.emulate_media(color_scheme="dark", reduced_motion="reduce")
-    anna.page.screenshot(path=pictures / "page-dark.png")
+    anna.page.screenshot(path=pictures / "page-dark.png", full_page=True)
 
     # Paused: nothing of Ben's is an utterance any more, though the others go on hearing him.
     ben.page.get_by_role("button", name="Pause tracking").click()
