@@ -110,8 +110,9 @@ class AudioNormaliser:
 
 
 def _samples(frames: list[av.AudioFrame]) -> Pcm:
-    arrays: list[Pcm] = [frame.to_ndarray().reshape(-1).astype(np.float32, copy=False) for frame in frames]
-    return arrays[0] if len(arrays) == 1 else np.concatenate([np.zeros(0, np.float32), *arrays])
+    """Of frames in "flt", mono, as the resampler gives them; `to_ndarray` would take three times as long."""
+    parts = [np.frombuffer(frame.planes[0], np.float32, frame.samples) for frame in frames]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)  # a copy: the frames' memory is reused
 
 
 class VideoSampler:
