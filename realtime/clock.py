@@ -12,6 +12,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 SETTLE_S = 2.0  # how long the running minimum is followed
+SETTLING_AHEAD_S = 0.02  # within it: sound is not cut for less, a packet's length
 AHEAD_S = 0.1  # later on: media further in the future than this proves the guess wrong
 BEHIND_S = 5.0  # media older than this is not late: its clock had stopped
 RESTART_S = 1.0  # a step further back is no late frame: the sender counts anew
@@ -63,7 +64,7 @@ class TrackClock:
         assert self._offset_s is not None
         ahead_s = media_s + self._offset_s - captured_s
         settling = media_s <= self._settled_media_s
-        if ahead_s > (0.0 if settling else AHEAD_S):
+        if ahead_s > (SETTLING_AHEAD_S if settling else AHEAD_S):
             # Not below the last answer: time does not run backwards.
             self._offset_s = max(captured_s, self._last_s) - media_s
         elif ahead_s < -BEHIND_S:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -27,6 +28,7 @@ from realtime.seats import Seat
 
 log = logging.getLogger(__name__)
 
+_BEGIN_S = 0.4  # the first packets wait so long: the least late of them places the track, and none is cut
 _SILENCE_S = 1.0  # a sender may leave out silence (RFC 7587 §3.1.3): a hole up to this is taken for it
 _COUNTED_LATE = telemetry.FRAMES_DROPPED_TOTAL.labels(kind="audio", reason="late")
 _TRIMMED = telemetry.FRAMES_DROPPED_TOTAL.labels(kind="audio", reason="trimmed")
@@ -60,6 +62,7 @@ class IncomingAudio:
         # Holes are left open: who cuts utterances fills and counts them, to say what was lost.
         self._normaliser = AudioNormaliser(fill_s=0.0)
         self._timer: asyncio.TimerHandle | None = None
+        self._begins_s: float | None = None  # when the first packets' wait is over
 
     def add(self, packet: RtpPacket) -> tuple[bool, None]:
         """What aiortc's receiver calls for each packet; nothing comes back for it to decode."""
@@ -103,8 +106,14 @@ class IncomingAudio:
         """What can go on goes on; if a missing packet is waited for, look again when that is over."""
         assert self._buffer is not None
         self._forget_timer()
-        self._pass_on(self._buffer.take(now_s))
-        if (deadline_s := self._buffer.deadline_s) is not None:
+        if self._begins_s is None:
+            self._begins_s = now_s + _BEGIN_S
+        if now_s < self._begins_s:
+            deadline_s: float | None = self._begins_s
+        else:
+            self._pass_on(self._buffer.take(now_s))
+            deadline_s = self._buffer.deadline_s
+        if deadline_s is not None:
             self._timer = self._loop.call_at(deadline_s, self._wait_is_over)
 
     def _reported(self, ntp: int, rtp_time: int) -> None:
@@ -124,6 +133,10 @@ class IncomingAudio:
 
     def _pass_on(self, packets: list[AudioPacket]) -> None:
         assert self._decoder is not None or not packets
+        if packets and self._clock.offset_s is None:
+            first = packets[0]
+            least_s = min(-p.waited_s - (p.time - first.time) * float(self._tick) for p in packets)
+            packets[0] = replace(first, waited_s=-least_s)
         for packet in packets:
             telemetry.JITTER_BUFFER_DELAY_SECONDS.observe(packet.waited_s)
             if packet.lost:

@@ -111,7 +111,7 @@ class AudioNormaliser:
 
 def _samples(frames: list[av.AudioFrame]) -> Pcm:
     """Of frames in "flt", mono, as the resampler gives them; `to_ndarray` would take three times as long."""
-    parts = [np.frombuffer(frame.planes[0], np.float32, frame.samples) for frame in frames]
+    parts = [np.frombuffer(memoryview(frame.planes[0]), np.float32, frame.samples) for frame in frames]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)  # a copy: the frames' memory is reused
 
 
