@@ -1,8 +1,10 @@
-"""How the routes beside WHIP say no: one line, as a problem document (RFC 9457)."""
+"""How a route says no: one line, as a problem document (RFC 9457)."""
 
 from __future__ import annotations
 
 import http
+import json
+import math
 import re
 from collections.abc import Awaitable, Callable
 
@@ -11,6 +13,7 @@ from aiohttp.typedefs import Handler
 
 from realtime.errors import SignalingError
 
+_RETRY_AFTER_S = 5  # where nobody knows better
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -21,18 +24,21 @@ def require_name(what: str, name: str) -> str:
     return name
 
 
-def problem(status: int, detail: str) -> web.Response:
-    """The document that a client reads."""
-    document = {
+def problem(error: SignalingError) -> web.Response:
+    """The document that a client reads, with what the status asks for beside it."""
+    document: dict[str, object] = {
         "type": "about:blank",
-        "title": http.HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
+        "title": http.HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.detail,
     }
-    headers = {"Retry-After": "5"} if status == 503 else {}
-    return web.json_response(
-        document, status=status, content_type="application/problem+json", headers=headers
-    )
+    if error.accepted:
+        document["accepted"] = list(error.accepted)
+    body = json.dumps(document).encode()  # as bytes: JSON has no charset parameter (RFC 8259 §11)
+    response = web.Response(status=error.status, body=body, content_type="application/problem+json")
+    if error.status in (429, 503):
+        response.headers["Retry-After"] = str(math.ceil(error.retry_after_s or _RETRY_AFTER_S))
+    return response
 
 
 def refusing(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Handler:
@@ -42,6 +48,6 @@ def refusing(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) ->
         try:
             return await handler(request)
         except SignalingError as error:
-            return problem(error.status, error.detail)
+            return problem(error)
 
     return guarded

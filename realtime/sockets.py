@@ -13,6 +13,7 @@ import base64
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from realtime.errors import SignalingError
 from realtime.refusals import problem
 
 PROTOCOL = "cmath-stream"
@@ -33,7 +34,7 @@ async def socket_middleware(request: web.Request, handler: Handler) -> web.Strea
         return await handler(request)
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is not None and origin.partition("://")[2] != request.host:
-        return problem(403, "a page of another origin may not open a socket here")
+        return problem(SignalingError(403, "a page of another origin may not open a socket here"))
     token = _token(request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, ""))
     if token is None:
         return await handler(request)

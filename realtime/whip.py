@@ -7,11 +7,7 @@ the old connection is known to be dead (up to 8 s), and a 409 would lock them ou
 from __future__ import annotations
 
 import asyncio
-import http
-import json
 import logging
-import math
-import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -25,6 +21,7 @@ from realtime import telemetry
 from realtime.auth import authorized
 from realtime.errors import BusError, SignalingError
 from realtime.rate_limit import RateLimit
+from realtime.refusals import problem, require_name
 from realtime.sdp import MAX_SDP_BYTES, Offer, check_offer, parse_fragment, with_trickle
 from realtime.seats import Rooms
 from realtime.webrtc import Peer, PeerConfig
@@ -34,9 +31,7 @@ log = logging.getLogger(__name__)
 SDP_TYPE = "application/sdp"
 FRAGMENT_TYPE = "application/trickle-ice-sdpfrag"
 EVENTS_REL = "urn:cmath-stream:rel:events"  # Link relation of the session's event stream
-_RETRY_AFTER_S = 5
 _BODY_S = 10.0
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Location, ETag, Link, Accept-Patch, Retry-After",
@@ -118,11 +113,9 @@ class Whip:
         return limited
 
     async def _post(self, request: web.Request) -> web.Response:
-        room = request.match_info["room"]
+        room = require_name("room", request.match_info["room"])
         participant = request.query.get("participant") or f"p-{secrets.token_hex(4)}"
-        for what, name in (("room", room), ("participant", participant)):
-            if not _NAME.fullmatch(name):
-                raise SignalingError(400, f"a {what} name is 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+        require_name("participant", participant)
         offer = check_offer(await _body(request, SDP_TYPE))
         token, peer = await self._join(room, participant, offer, request.query.get("purpose"))
         try:
@@ -212,7 +205,7 @@ def bearer_middleware(token: str | None) -> Middleware:
             return await handler(request)
         if not authorized(request.headers.get("Authorization"), token):
             telemetry.SESSIONS_REJECTED_TOTAL.labels(reason="unauthorized").inc()
-            response = _problem(SignalingError(401, "a valid bearer token is needed"))
+            response = problem(SignalingError(401, "a valid bearer token is needed"))
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
         return await handler(request)
@@ -246,28 +239,13 @@ def _guarded(handler: _Handler) -> Handler:
             if request.method == "POST":
                 telemetry.SESSIONS_REJECTED_TOTAL.labels(reason=str(error.status)).inc()
             log.info("%s refused: %d", request.method, error.status)  # the detail may hold a person's name
-            return _problem(error)
+            response = problem(error)
+            if error.status == 415:
+                response.headers["Accept-Post"] = SDP_TYPE
+                response.headers["Accept-Patch"] = FRAGMENT_TYPE
+            return response
 
     return guarded
-
-
-def _problem(error: SignalingError) -> web.Response:
-    document: dict[str, object] = {
-        "type": "about:blank",
-        "title": http.HTTPStatus(error.status).phrase,
-        "status": error.status,
-        "detail": error.detail,
-    }
-    if error.accepted:
-        document["accepted"] = list(error.accepted)
-    body = json.dumps(document).encode()
-    response = web.Response(status=error.status, body=body, content_type="application/problem+json")
-    if error.status in (429, 503):
-        response.headers["Retry-After"] = str(math.ceil(error.retry_after_s or _RETRY_AFTER_S))
-    elif error.status == 415:
-        response.headers["Accept-Post"] = SDP_TYPE
-        response.headers["Accept-Patch"] = FRAGMENT_TYPE
-    return response
 
 
 async def _body(request: web.Request, content_type: str) -> bytes:

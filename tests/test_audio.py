@@ -74,7 +74,7 @@ def test_it_takes_the_threads_it_was_given(extractor: VoiceExtractor) -> None:
     ("pcm", "reason"),
     [
         (hum(0.19), "too_short"),
-        (hum(0.0), "too_short"),
+        (hum(0.0), "no_audio"),
         (0.0 * hum(1.0), "silent"),
         (hum(1.0, 5e-4), "silent"),
     ],

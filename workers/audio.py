@@ -84,14 +84,16 @@ class VoiceExtractor:
         self._vectors([noise, noise[:SAMPLE_RATE_HZ]])
 
     def extract(self, jobs: Sequence[Job]) -> list[Answer | None]:
-        """Features, or "too_short" or "silent"; None for a Transcript."""
+        """Features, or "no_audio", "too_short" or "silent"; None for a Transcript."""
         answers: list[Answer | None] = [None] * len(jobs)
         heard: list[tuple[int, Segment, Pcm]] = []
         for place, job in enumerate(jobs):
             if not isinstance(job, Segment):
                 continue
             speech = np.nan_to_num(speech_of(job), posinf=0.0, neginf=0.0)
-            if len(speech) < SHORTEST_S * SAMPLE_RATE_HZ:
+            if not len(speech):  # words alone
+                answers[place] = _missing(job, "no_audio")
+            elif len(speech) < SHORTEST_S * SAMPLE_RATE_HZ:
                 answers[place] = _missing(job, "too_short")
             elif level_dbfs(speech) < SILENT_DBFS:
                 answers[place] = _missing(job, "silent")
