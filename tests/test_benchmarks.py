@@ -207,7 +207,7 @@ def test_only_opus_of_20_ms_is_played_as_it_is(tmp_path: Path) -> None:
 async def test_packets_are_heard_and_seen_and_counted(tmp_path: Path) -> None:
     write_pictures(tmp_path / "v.ivf", 15)
     clock = SendClock()
-    sound = PlayedPackets(read_sound(DEMO / "anna.opus"), 50 + 4, clock, first=40)  # she speaks from 0.6 s on
+    sound = PlayedPackets(read_sound(DEMO / "anna.opus"), 50, clock, first=40)  # she speaks from 0.6 s on
     pictures = PlayedPackets(read_pictures(tmp_path / "v.ivf", 15), 15 + 1, clock)
     before = parse(telemetry.render().decode())
     rooms = FakeRooms()
