@@ -24,19 +24,6 @@ from tests.e2e import stage
 
 TOKEN = "e2e-token/of+sixteen-or-more"
 CHROMIUM = "/usr/bin/chromium"
-FLAGS = (
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    "--allow-loopback-in-peer-connection",
-    "--autoplay-policy=no-user-gesture-required",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 # A recogniser that hears the lines of the microphone's file as they are spoken; a real one needs a network.
 RECOGNISER = """
@@ -183,7 +170,7 @@ def visitor(tmp_path: Path) -> Iterator[Seat]:
         everybody: list[Visitor] = []
 
         def launch(voice: str | None) -> Browser:
-            flags = list(FLAGS)
+            flags = list(stage.FLAGS)
             if voice is not None:
                 number = len(browsers)
                 clip = clips[number % len(clips)] if clips else None

@@ -16,6 +16,21 @@ import numpy as np
 from realtime.messages import SAMPLE_RATE_HZ
 from realtime.recording import Recording
 
+# Chromium with a microphone and a camera that need no permission, on loopback, and nothing in the background.
+FLAGS = (
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    "--allow-loopback-in-peer-connection",
+    "--autoplay-policy=no-user-gesture-required",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
 DEMO = Path("cmath_stream/demo")
 SIZE = 320, 240
 FPS = 6

@@ -19,6 +19,7 @@ from aioice.ice import get_host_addresses
 
 from realtime.server import IngestConfig
 from tests.calls import serving
+from tests.e2e.stage import FLAGS
 from tests.fake_rooms import FakeRooms
 from tests.offers.record import FIREFOX_PREFS
 
@@ -28,19 +29,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 TOKEN = "a-token-of-sixteen-or-more"
 NPM_S = 60.0
-FLAGS = [
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    "--allow-loopback-in-peer-connection",
-    "--autoplay-policy=no-user-gesture-required",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # package → (what is built of it, if it is no plain module; how its documentation says to publish and to stop)
 CLIENTS = {
     "whip-whep@1.2.0": (
