@@ -8,7 +8,6 @@ decryption, routing, statistics, reports.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -26,11 +25,9 @@ from realtime.media import AudioNormaliser
 from realtime.receiver import divert, on_sender_report
 from realtime.seats import Seat
 
-log = logging.getLogger(__name__)
-
 _BEGIN_S = 0.4  # the first packets wait so long: the least late of them places the track, and none is cut
 _SILENCE_S = 1.0  # a sender may leave out silence (RFC 7587 §3.1.3): a hole up to this is taken for it
-_COUNTED_LATE = telemetry.FRAMES_DROPPED_TOTAL.labels(kind="audio", reason="late")
+_LATE = telemetry.FRAMES_DROPPED_TOTAL.labels(kind="audio", reason="late")
 _TRIMMED = telemetry.FRAMES_DROPPED_TOTAL.labels(kind="audio", reason="trimmed")
 _BROKEN = telemetry.FRAMES_DROPPED_TOTAL.labels(kind="audio", reason="error")
 _RECEIVED = telemetry.FRAMES_RECEIVED_TOTAL.labels(kind="audio")
@@ -89,7 +86,7 @@ class IncomingAudio:
         now_s = self._loop.time()
         buffer.add(packet.sequence_number, packet.timestamp, packet.payload, now_s, ssrc=packet.ssrc)
         if buffer.late > late:
-            _COUNTED_LATE.inc()
+            _LATE.inc()
         self._turn(now_s)
 
     def _begin(self, payload_type: int) -> None:
@@ -132,7 +129,6 @@ class IncomingAudio:
             self._timer = None
 
     def _pass_on(self, packets: list[AudioPacket]) -> None:
-        assert self._decoder is not None or not packets
         if packets and self._clock.offset_s is None:
             first = packets[0]
             least_s = min(-p.waited_s - (p.time - first.time) * float(self._tick) for p in packets)
@@ -141,8 +137,9 @@ class IncomingAudio:
             telemetry.JITTER_BUFFER_DELAY_SECONDS.observe(packet.waited_s)
             if packet.lost:
                 _LOST.inc(packet.lost)
+            assert self._decoder is not None
             try:
-                frames = self._decoder.decode(packet.payload) if self._decoder else []
+                frames = self._decoder.decode(packet.payload)
             except av.FFmpegError:
                 _BROKEN.inc()
                 continue
@@ -161,7 +158,7 @@ class IncomingAudio:
         for chunk in chunks:
             self._seat.push_audio(chunk)
         if normaliser.dropped_ms > dropped_ms:  # all of it, or its head while the clock settles
-            (_TRIMMED if chunks else _COUNTED_LATE).inc()
+            (_TRIMMED if chunks else _LATE).inc()
         if normaliser.lost_ms > lost_ms:
             telemetry.AUDIO_MISSING_SECONDS_TOTAL.inc((normaliser.lost_ms - lost_ms) / 1000)
         self._moved()

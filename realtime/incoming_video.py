@@ -81,7 +81,8 @@ class IncomingVideo:
         at_s = self._clock.at_s(frame.pts, frame.time_base, self._seat.now_s() - held_s)
         if (first := first_rtp_time(self._receiver)) is not None:
             beside_sound_s = self._alignment.picture_at_s(first + frame.pts, at_s)
-            telemetry.AV_SKEW_SECONDS.observe(abs(beside_sound_s - at_s))
+            if beside_sound_s != at_s:  # else nothing is known of it
+                telemetry.AV_SKEW_SECONDS.observe(abs(beside_sound_s - at_s))
             at_s = beside_sound_s
         if not self._sampler.due(at_s):
             return

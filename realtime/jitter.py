@@ -58,6 +58,7 @@ class JitterBuffer:
         self._missed_s = -1.0  # since when the next one is missed; below 0 while it is not
         self._skipped = 0  # packets given up since the last that had its turn
         self._waiting: dict[int, tuple[bytes, int, float]] = {}  # by number: payload, time, arrival
+        self._given_up: set[int] = set()  # of late
         self._ready: list[AudioPacket] = []
         self._lateness = _Lateness(self._config.memory_s)
         self.lost = 0  # packets that never came, or too late
@@ -86,11 +87,14 @@ class JitterBuffer:
             self._begin(ssrc, sequence, time, now_s)
             number = sequence
         ticks = self._newest_time + _signed(time - self._newest_time, 32)
+        given_up = number in self._given_up
+        if number in self._waiting or (number < self._next and not given_up):
+            self.repeated += 1  # and nothing to learn of how late packets come
+            return
         self._lateness.see(now_s - ticks / self._rate_hz, now_s)
-        if number < self._next:
+        if given_up:
+            self._given_up.discard(number)
             self.late += 1
-        elif number in self._waiting:
-            self.repeated += 1
         else:
             self._waiting[number] = (payload, ticks, now_s)
             if number >= self._newest:
@@ -108,22 +112,23 @@ class JitterBuffer:
             assert deadline_s is not None
             if now_s < deadline_s and len(self._waiting) <= _MOST_WAITING:
                 break
-            first = min(self._waiting)
-            self._skipped += first - self._next
-            self.lost += first - self._next
-            self._next = first
+            self._give_up_before(min(self._waiting))
         ready, self._ready = self._ready, []
         return ready
 
     def flush(self, now_s: float) -> list[AudioPacket]:
         """All that is left, in order: the stream is over."""
         for number in sorted(self._waiting):
-            self._skipped += number - self._next
-            self.lost += number - self._next
-            self._next = number
+            self._give_up_before(number)
             self._turn(now_s)
         ready, self._ready = self._ready, []
         return ready
+
+    def _give_up_before(self, number: int) -> None:
+        self._given_up = {n for n in self._given_up if n > number - _RESTART} | set(range(self._next, number))
+        self._skipped += number - self._next
+        self.lost += number - self._next
+        self._next = number
 
     def _turn(self, now_s: float) -> None:
         payload, ticks, arrival_s = self._waiting.pop(self._next)
@@ -139,6 +144,7 @@ class JitterBuffer:
         ticks = time if self._ssrc is None else self._newest_time + _signed(time - self._newest_time, 32)
         self._ssrc, self._newest, self._newest_time = ssrc, sequence, ticks
         self._next, self._last_time, self._skipped = sequence, ticks - self._step, 0
+        self._given_up = set()
         self._lateness = _Lateness(self._config.memory_s)
 
 

@@ -128,10 +128,12 @@ def test_a_machine_that_was_busy_does_not_take_what_it_had_not_read_for_lost() -
     assert [each.number for each in got] == list(range(200)) and buffer.lost == 0
 
 
-def test_repeats_are_given_once() -> None:
-    arrivals = [*sent(50), *((n, at + 0.001) for n, at in sent(50))]
-    got, _ = play(arrivals)
+def test_repeats_are_given_once_and_teach_nothing() -> None:
+    arrivals = [*sent(50), *((n, at + 0.2) for n, at in sent(40))]
+    got, buffer = play(arrivals)
     assert [each.number for each in got] == list(range(50))
+    assert (buffer.repeated, buffer.late, buffer.lost) == (40, 0, 0)
+    assert buffer.target_s == JitterConfig().least_s
 
 
 def test_a_pause_of_the_sender_is_no_loss() -> None:
