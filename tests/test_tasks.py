@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cmath_stream import cli
+from cmath_stream import training_cli
 from cmath_stream.training import tasks
 from cmath_stream.training.tasks import TASKS, Asked, figures, judge
 from realtime.errors import SettingsError
@@ -30,9 +30,9 @@ def asked(*paths: Path, checkpoint: Path | None = None, cache: Path) -> Asked:
 
 
 def test_the_command_line_names_every_task_and_its_default() -> None:
-    assert {task.value for task in cli.Task} == set(TASKS)
+    assert {task.value for task in training_cli.Task} == set(TASKS)
     for name, task in TASKS.items():
-        (line,) = (line for line in cli._EVAL_HELP.split("\n\n") if line.startswith(f"{name}: "))
+        (line,) = (line for line in training_cli.EVAL_HELP.split("\n\n") if line.startswith(f"{name}: "))
         assert task.default in line or "encoder" in line
 
 
