@@ -12,7 +12,7 @@ that one utterance's convolutions look at, e = d / h, R pages: what is remembere
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,7 @@ class Ask(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """`Pages` and a `Window` of them -> logits [B, C], centre logits [B, A, C]."""
         newest = compressed[place[:, -1]].unbind(1)
-        return _answer(self.model, newest, keys_values[place], allowed, same_speaker, distance)
+        return _answer(self.model, newest, keys_values, place, allowed, same_speaker, distance)
 
 
 class FullWindow(nn.Module):
@@ -113,12 +113,12 @@ class FullWindow(nn.Module):
         rows = [each[:, halo:] for each in _compressed(self.model, features, presence, mask)]
         allowed = (presence & mask[..., None])[:, halo:]
         b, n = allowed.shape[:2]
-        flat = _keys_values(self.model, [each.flatten(0, 1) for each in rows])
-        keys_values = flat.view(b, n, *flat.shape[1:])
+        keys_values = _keys_values(self.model, [each.flatten(0, 1) for each in rows])
+        place = torch.arange(b * n, device=mask.device).view(b, n)
         same_speaker = speaker[:, halo:] == speaker[:, -1:]
         distance = torch.arange(n - 1, -1, -1, device=mask.device).expand(b, -1)
         newest = tuple(each[:, -1] for each in rows)
-        return _answer(self.model, newest, keys_values, allowed, same_speaker, distance)
+        return _answer(self.model, newest, keys_values, place, allowed, same_speaker, distance)
 
 
 def _require_memory(config: CMATHConfig) -> None:
@@ -166,22 +166,33 @@ def _keys_values(model: CMATH, compressed: list[Tensor]) -> Tensor:
 class _Seen(NamedTuple):
     """What the newest utterance may look at."""
 
-    keys_values: Tensor  # [B, W, G, 2, h, e]
+    keys_values: Tensor  # [R, G, 2, h, e]
+    place: Tensor  # [B, W] int64, which of them
     allowed: Tensor  # [B, W, M] bool
-    same_speaker: Tensor  # [B, W, 1] bool
-    distance: Tensor  # [B, W] int64, as an index of positions
+    bias: Tensor  # [B, W] int64, index of R7's biases: by distance, other speakers' first
+
+    def part(self, group: int, which: Literal[0, 1]) -> Tensor:
+        """Keys (0) or values (1) of a pair of G, [B, W, h, e].
+
+        Taken from all pages at once, so that a compiler reads them where they lie and copies nothing.
+        """
+        parts = self.keys_values.flatten(0, 2)  # [R G 2, h, e]
+        count = 2 * self.keys_values.shape[1]
+        return parts[self.place * count + (2 * group + which)]
 
 
 def _answer(
     model: CMATH,
     newest: tuple[Tensor, ...],
     keys_values: Tensor,
+    place: Tensor,
     allowed: Tensor,
     same_speaker: Tensor,
     distance: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """R7-R19 of one row, M x [B, d] -> logits [B, C], centre logits [B, A, C]."""
-    seen = _Seen(keys_values, allowed, same_speaker[..., None], distance + DISTANCE_LIMIT)
+    bias = distance.clamp(max=DISTANCE_LIMIT) + same_speaker * (DISTANCE_LIMIT + 1)
+    seen = _Seen(keys_values, place, allowed, bias)
     fine = [
         _fine(model, place, index, newest, seen) for place, index in enumerate(model.config.centre_indices)
     ]
@@ -219,16 +230,17 @@ def _attend(attend: Attention, asking: Tensor, groups: list[tuple[int, int]], se
     lies, where a matrix product would have them copied side by side first.
     """
     query = attend.query(asking).view(asking.shape[0], 1, attend.heads, -1)  # [B, 1, h, e]
-    bias = attend.position.t()[seen.distance] + attend.speaker.flatten() * seen.same_speaker  # [B, W, h]
-    scale = math.sqrt(query.shape[-1])
-    keys = [seen.keys_values[:, :, place, 0] for place, _ in groups]  # [B, W, h, e] each
-    logits = torch.cat([(query * key).sum(-1) / scale + bias for key in keys], dim=1)  # [B, S, h]
+    query = query / math.sqrt(query.shape[-1])
+    others = attend.position[:, DISTANCE_LIMIT:].t()  # [distances, h]: none looks ahead
+    bias = torch.cat([others, others + attend.speaker.flatten()])[seen.bias]  # [B, W, h]
+    keys = [seen.part(place, 0) for place, _ in groups]  # [B, W, h, e] each
+    logits = torch.cat([(query * key).sum(-1) + bias for key in keys], dim=1)  # [B, S, h]
     may = torch.cat([seen.allowed[:, :, m, None] for _, m in groups], dim=1)  # [B, S, 1]
     # Finite, so that a row without keys stays a number; in float32 whatever the weights are.
     logits = logits.float().masked_fill(~may, torch.finfo(torch.float32).min)
     weights = logits.softmax(dim=1).to(query.dtype).chunk(len(groups), dim=1)  # [B, W, h] each
     mixed = sum(
-        (weight[..., None] * seen.keys_values[:, :, place, 1]).sum(1)
+        (weight[..., None] * seen.part(place, 1)).sum(1)
         for weight, (place, _) in zip(weights, groups, strict=True)
     )
     assert isinstance(mixed, Tensor)

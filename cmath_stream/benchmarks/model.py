@@ -172,14 +172,13 @@ def _floors(made: Mapping[ProgramName, Program]) -> Figures:
 
 
 def _weights_read(name: str, model: CMATH) -> int:
-    """Numbers of the weights that a program needs."""
-    first = {id(p) for p in model.compressors.parameters()}
-    for key, parameter in model.named_parameters():
-        if ".key_value." in key:
-            first.add(id(parameter))
+    """Numbers of the weights that a program needs; the variance and the experts are for training alone."""
     sizes = {"remember": 0, "ask": 0}
-    for parameter in model.parameters():
-        sizes["remember" if id(parameter) in first else "ask"] += parameter.numel()
+    unread = "joint.log_variance.", *(["experts."] if model.config.fusion != "experts" else [])
+    for key, parameter in model.named_parameters():
+        if not key.startswith(unread):
+            first = key.startswith("compressors.") or ".key_value." in key
+            sizes["remember" if first else "ask"] += parameter.numel()
     return sizes[name] if name in sizes else sum(sizes.values())
 
 
