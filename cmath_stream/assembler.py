@@ -6,13 +6,17 @@ holds the later ones of its session, never longer than its own deadline.
 
 Extractors may work on an utterance before its end is decided. Their answers wait here for the announcement,
 which names the attempt that holds; answers to any other attempt are void and never part of anything.
+
+While its speaker may still go on, an utterance is answered provisionally however complete it is. If it is
+taken up again it is announced anew, and answered anew in its old place; once it is settled the last answer is
+confirmed.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from realtime.messages import MODALITIES, Answer, Features, FeaturesMissing, Modality, UtteranceEnded
 
@@ -43,6 +47,7 @@ class Assembled:
     answers: Mapping[Modality, Answer]
     revision: int
     is_final: bool
+    confirms: bool = False  # nothing but `is_final` differs from the revision before
 
 
 @dataclass(slots=True)
@@ -57,9 +62,11 @@ class _Early:
 @dataclass(slots=True)
 class _Waiting:
     utterance: UtteranceEnded
-    since_s: float
+    since_s: float  # last announced
+    due_s: float  # not held longer for what is missing
     answers: dict[Modality, Answer] = field(default_factory=dict)
     revision: int = 0
+    said: bool = False  # emitted, and no answer has come since
 
 
 class Assembler:
@@ -79,51 +86,63 @@ class Assembler:
 
     def owes(self, utterance_id: str) -> bool:
         """Whether something known of this utterance has not yet led to its final answer."""
-        queued = any(w.utterance.utterance_id == utterance_id for w in self._queue)
-        return queued or utterance_id in self._provisional or utterance_id in self._early
+        return self._known(utterance_id) is not None or utterance_id in self._early
 
     def announce(self, utterance: UtteranceEnded, now_s: float) -> list[Assembled]:
-        """An utterance took its place; utterances come in order of `index`."""
-        early = self._early.pop(utterance.utterance_id, None)
+        """An utterance took its place, or keeps it and ended anew; new ones come in order of `index`."""
+        uid = utterance.utterance_id
+        early = self._early.pop(uid, None)
         valid = early is not None and early.attempt == utterance.attempt
-        self._queue.append(_Waiting(utterance, now_s, early.answers if early and valid else {}))
+        answers = early.answers if early and valid else {}
+        due_s = now_s + self._config.deadline_s
+        known = self._known(uid)
+        if known is None:
+            if uid not in self._done:
+                self._queue.append(_Waiting(utterance, now_s, due_s, answers))
+            return self.expire(now_s)
+        known.utterance, known.since_s, known.answers, known.said = utterance, now_s, answers, False
+        if uid in self._provisional:  # in the queue it may not hold the others any longer than before
+            known.due_s = due_s
+        return self.expire(now_s)
+
+    def settle(self, utterance_id: str, now_s: float) -> list[Assembled]:
+        """Its speaker will not go on."""
+        known = self._known(utterance_id)
+        if known is not None:
+            known.utterance = replace(known.utterance, may_resume=False)
         return self.expire(now_s)
 
     def answer(self, answer: Answer, now_s: float) -> list[Assembled]:
         """An extractor spoke: before its utterance's turn, in time, or as a correction before the end."""
-        uid = answer.utterance_id
-        late = self._provisional.get(uid)
-        waiting = late or next((w for w in self._queue if w.utterance.utterance_id == uid), None)
-        if waiting is None:
-            if uid not in self._done:
+        known = self._known(answer.utterance_id)
+        if known is None:
+            if answer.utterance_id not in self._done:
                 self._keep(answer, now_s)
-        elif answer.attempt == waiting.utterance.attempt:
-            waiting.answers[answer.modality] = answer
-            if late is not None:
-                return self._revise(late, now_s)
+        elif answer.attempt > known.utterance.attempt:
+            self._keep(answer, now_s)  # of what it will be, if it is taken up again
+        elif answer.attempt == known.utterance.attempt:
+            known.answers[answer.modality], known.said = answer, False
         return self.expire(now_s)
 
     def expire(self, now_s: float) -> list[Assembled]:
         """What is complete or out of time, in order."""
         out: list[Assembled] = []
-        while self._queue and (
-            self._complete(self._queue[0]) or now_s - self._queue[0].since_s >= self._config.deadline_s
-        ):
+        while self._queue and self._ready(self._queue[0], now_s):
             head = self._queue.popleft()
-            out += self._emit(head, now_s)
+            self._provisional[head.utterance.utterance_id] = head
+            out.append(self._emit(head, now_s))
         while self._early and now_s - next(iter(self._early.values())).since_s >= _STRAY_S:
             self._early.popitem(last=False)
         for late in list(self._provisional.values()):
-            if now_s - late.since_s >= self._config.final_s:
-                out += self._revise(late, now_s)
+            changed = not late.said and bool(late.answers) and self._ready(late, now_s)
+            if changed or self._final(late, now_s):
+                late.revision += 1
+                out.append(self._emit(late, now_s))
         return out
 
-    def deadline(self) -> float | None:
-        """Next time at which `expire` has something to say."""
-        times = [late.since_s + self._config.final_s for late in self._provisional.values()]
-        if self._queue:
-            times.append(self._queue[0].since_s + self._config.deadline_s)
-        return min(times, default=None)
+    def _known(self, utterance_id: str) -> _Waiting | None:
+        queued = (w for w in self._queue if w.utterance.utterance_id == utterance_id)
+        return self._provisional.get(utterance_id) or next(queued, None)
 
     def _keep(self, answer: Answer, now_s: float) -> None:
         """An answer that came before its utterance's turn."""
@@ -140,21 +159,23 @@ class Assembler:
     def _complete(self, waiting: _Waiting) -> bool:
         return all(modality in waiting.answers for modality in self._config.modalities)
 
-    def _revise(self, late: _Waiting, now_s: float) -> list[Assembled]:
-        late.revision += 1
-        return self._emit(late, now_s)
+    def _ready(self, waiting: _Waiting, now_s: float) -> bool:
+        return self._complete(waiting) or now_s >= waiting.due_s
 
-    def _emit(self, waiting: _Waiting, now_s: float) -> list[Assembled]:
-        uid = waiting.utterance.utterance_id
+    def _final(self, waiting: _Waiting, now_s: float) -> bool:
         out_of_time = now_s - waiting.since_s >= self._config.final_s
-        is_final = self._complete(waiting) or out_of_time
+        return not waiting.utterance.may_resume and (self._complete(waiting) or out_of_time)
+
+    def _emit(self, waiting: _Waiting, now_s: float) -> Assembled:
+        uid = waiting.utterance.utterance_id
+        is_final = self._final(waiting, now_s)
+        confirms = waiting.said and self._complete(waiting)
+        waiting.said = True
         if is_final:
-            self._provisional.pop(uid, None)
+            del self._provisional[uid]
             self._done.append(uid)
-        else:
-            self._provisional[uid] = waiting
         answers = {m: waiting.answers.get(m) or self._absent(waiting, m, is_final) for m in MODALITIES}
-        return [Assembled(waiting.utterance, answers, waiting.revision, is_final)]
+        return Assembled(waiting.utterance, answers, waiting.revision, is_final, confirms)
 
     def _absent(self, waiting: _Waiting, modality: Modality, is_final: bool) -> FeaturesMissing:
         if modality not in self._config.modalities:

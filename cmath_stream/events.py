@@ -154,8 +154,11 @@ def utterance_started(message: UtteranceStarted) -> Event:
 
 
 def utterance_ended(message: UtteranceEnded) -> Event:
-    """utterance.ended: its place in the conversation is fixed, its emotion is on the way."""
-    event = _base("utterance.ended", message.session_id, f"{message.utterance_id}|ended")
+    """utterance.ended: its place in the conversation is fixed, its emotion is on the way.
+
+    Once more, with a later end, where its speaker went on.
+    """
+    event = _base("utterance.ended", message.session_id, f"{message.utterance_id}|ended", message.attempt)
     return event | {
         "participant_id": message.participant_id,
         "utterance_id": message.utterance_id,

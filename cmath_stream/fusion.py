@@ -1,7 +1,8 @@
 """Everything about one session between the inbox and the model. Sans-I/O: notices and answers in, events out.
 
-Some events need the model. They leave as `Pending`, which holds the window to run; `finish` makes the event
+Some events need the model. They leave as `Pending`, which holds the window to run; `finish` makes the events
 of the model's answer. So windows of many sessions can share one call, live, and replay runs the same code.
+A provisional answer that turns out to be the last needs no model again: it leaves as `Confirmed`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from realtime.messages import (
     SessionStarted,
     UtteranceDropped,
     UtteranceEnded,
+    UtteranceSettled,
     UtteranceStarted,
     Vector,
 )
@@ -43,7 +45,23 @@ class Pending:
     window: tuple[Row, ...]
 
 
-Outcome = Event | Pending
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """An utterance whose last answer stands: its speaker did not go on."""
+
+    assembled: Assembled
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """The model's last provisional answer to an utterance."""
+
+    prediction: Prediction
+    context: tuple[int, int]  # utterances and speakers in its window
+    latency_ms: Mapping[str, int] | None
+
+
+Outcome = Event | Pending | Confirmed
 
 
 class SessionFusion:
@@ -56,6 +74,7 @@ class SessionFusion:
         self._window = Window(engine.rows)
         self._usual: dict[tuple[str, str], RunningMean] = {}  # by participant and modality
         self._averages: dict[str, RunningEmotion] = {}  # by participant
+        self._said: dict[str, _Said] = {}  # of the utterances whose answer is provisional
         self._started: SessionStarted | None = None
         self._closing: SessionClosed | None = None
         self._emotions = 0
@@ -74,6 +93,8 @@ class SessionFusion:
                 return [events.participant_left(message)]
             case UtteranceStarted():
                 return [events.utterance_started(message)]
+            case UtteranceSettled():
+                return self._outcomes(self._assembler.settle(message.utterance_id, now_s))
             case UtteranceDropped():
                 self._dropped += 1
                 return [events.utterance_dropped(message)]
@@ -99,10 +120,6 @@ class SessionFusion:
         """Whether this utterance still waits for its final event."""
         return self._assembler.owes(utterance_id)
 
-    def deadline(self) -> float | None:
-        """Next time at which `expire` has something to say."""
-        return self._assembler.deadline()
-
     def finish(
         self, pending: Pending, prediction: Prediction, latency_ms: Mapping[str, int] | None
     ) -> list[Event]:
@@ -112,15 +129,24 @@ class SessionFusion:
         """
         seen = pending.window[-self._engine.window :]  # without the halo
         context = (len(seen), len({row.speaker for row in seen}))
+        return self._told(pending.assembled, _Said(prediction, context, latency_ms))
+
+    def confirm(self, confirmed: Confirmed) -> list[Event]:
+        """As `finish`, once all outcomes before it are finished. Its latency is that of the answer."""
+        return self._told(confirmed.assembled, self._said[confirmed.assembled.utterance.utterance_id])
+
+    def _told(self, assembled: Assembled, said: _Said) -> list[Event]:
+        utterance = assembled.utterance
         emotion = events.emotion(
-            pending.assembled, prediction, self._engine.info,
-            session=self._started, context=context, latency_ms=latency_ms,
+            assembled, said.prediction, self._engine.info,
+            session=self._started, context=said.context, latency_ms=said.latency_ms,
         )  # fmt: skip
-        if not pending.assembled.is_final:
+        if not assembled.is_final:
+            self._said[utterance.utterance_id] = said
             return [emotion]
-        utterance = pending.assembled.utterance
+        self._said.pop(utterance.utterance_id, None)
         average = self._averages.setdefault(utterance.participant_id, RunningEmotion())
-        average.add(utterance.start_ms, utterance.end_ms, prediction.probabilities)
+        average.add(utterance.start_ms, utterance.end_ms, said.prediction.probabilities)
         return [emotion, events.participant_state(utterance, average, self._engine.info.labels)]
 
     def _outcomes(self, assembled: list[Assembled]) -> list[Outcome]:
@@ -138,6 +164,9 @@ class SessionFusion:
     def _outcome(self, assembled: Assembled) -> list[Outcome]:
         utterance = assembled.utterance
         usable = [m for m in present(assembled.answers) if m in self._engine.modalities]
+        if usable and assembled.confirms:
+            self._emotions += assembled.is_final
+            return [Confirmed(assembled)]
         vectors: dict[str, Vector] = {m: self._input(m, assembled) for m in usable}
         window = self._window.put(
             utterance.utterance_id, utterance.participant_id, vectors, assembled.revision

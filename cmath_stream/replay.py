@@ -17,7 +17,7 @@ from cmath_stream.ahead import ahead
 from cmath_stream.assembler import AssemblerConfig
 from cmath_stream.engine import Engine
 from cmath_stream.events import Event
-from cmath_stream.fusion import Outcome, Pending, SessionFusion
+from cmath_stream.fusion import Confirmed, Outcome, Pending, SessionFusion
 from cmath_stream.inputs import Source
 from realtime.conversation import Conversation, ConversationConfig
 from realtime.listener import Listener, hear
@@ -56,7 +56,10 @@ class Replay:
         self._speech: dict[str, Pcm] = {}  # of utterances that wait for their caption
 
     def run(self, sources: Sequence[Source], on_progress: Callable[[float], None]) -> Iterator[Event]:
-        """The events of one conversation. `on_progress`, in another thread, gets the seconds reached."""
+        """The events of one conversation; of the answers to an utterance the last alone.
+
+        `on_progress`, in another thread, gets the seconds reached.
+        """
         session_id = self._session_id(sources)
         assembler = AssemblerConfig(tuple(e.modality for e in self._extractors))
         fusion = SessionFusion(session_id, assembler, self._engine)
@@ -65,6 +68,8 @@ class Replay:
         with closing(ahead(heard, _BATCHES_AHEAD)) as batches:
             for messages in batches:
                 for event in self._events(fusion, messages):
+                    if event.get("is_final") is False:
+                        continue  # nobody waits: what may still change is not told
                     seq += 1
                     yield {"schema": event["schema"], "seq": seq, **event}
 
@@ -117,6 +122,8 @@ class Replay:
         for outcome in outcomes:
             if isinstance(outcome, Pending):
                 yield from fusion.finish(outcome, next(predictions), latency_ms=None)
+            elif isinstance(outcome, Confirmed):
+                yield from fusion.confirm(outcome)
             else:
                 yield outcome
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from cmath_stream import events
 from cmath_stream.assembler import Assembled, AssemblerConfig
 from cmath_stream.engine import Engine
-from cmath_stream.fusion import Outcome, Pending, SessionFusion
+from cmath_stream.fusion import Confirmed, Outcome, Pending, SessionFusion
 from cmath_stream.programs import ProgramName
 from cmath_stream.runtimes import Call
 from realtime import telemetry
@@ -30,6 +30,7 @@ from realtime.messages import (
     SegmentWithdrawn,
     Transcript,
     UtteranceEnded,
+    UtteranceSettled,
 )
 from realtime.redis_events import EventLog
 from realtime.redis_reader import Delivery, GroupReader
@@ -112,10 +113,10 @@ class FusionService:
                 continue
             session = self._session(message, now_s)
             outcomes += [(session.fusion, outcome) for outcome in session.fusion.push(message, now_s)]
-            if isinstance(message, (UtteranceEnded, Features, FeaturesMissing)):
+            if isinstance(message, (UtteranceEnded, UtteranceSettled, Features, FeaturesMissing)):
                 session.held.append((message.utterance_id, delivery))
                 if isinstance(message, UtteranceEnded):
-                    session.attempts[message.utterance_id] = message.attempt
+                    await self._attempt(session, message)
             else:
                 settled.append(delivery)
         for session in self._sessions.values():
@@ -170,6 +171,9 @@ class FusionService:
                 latency_ms = _latency_ms(outcome.assembled, fuse_s)
                 told = fusion.finish(outcome, next(predictions), latency_ms)
                 _measure(outcome.assembled, latency_ms)
+            elif isinstance(outcome, Confirmed):
+                told = fusion.confirm(outcome)
+                _measure(outcome.assembled, None)
             else:
                 told = [outcome]
             for event in told:
@@ -180,6 +184,13 @@ class FusionService:
         if _is_end(event):
             telemetry.UTTERANCES_TOTAL.labels(outcome=event["type"].partition(".")[2]).inc()
             await self._drop_media(event["session_id"], event["utterance_id"])
+
+    async def _attempt(self, session: _Session, utterance: UtteranceEnded) -> None:
+        """Note which segment an utterance was announced with; an earlier one is needed no longer."""
+        earlier = session.attempts.get(utterance.utterance_id, utterance.attempt)
+        session.attempts[utterance.utterance_id] = utterance.attempt
+        if earlier != utterance.attempt:
+            await self._events.drop_media(utterance.session_id, utterance.utterance_id, earlier)
 
     async def _drop_media(self, session_id: str, utterance_id: str) -> None:
         attempt = self._sessions[session_id].attempts.pop(utterance_id, 0)

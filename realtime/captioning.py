@@ -44,6 +44,11 @@ class CaptionTrack:
         """An utterance opened."""
         self._utterances.append(_Utterance(utterance_id, start_s))
 
+    def reopen(self, utterance_id: str) -> None:
+        """An utterance that had ended goes on; the words it has stay its own."""
+        this = self._of(utterance_id)
+        this.end_s, this.waits_until_s = float("inf"), None
+
     def add(self, caption: Caption, open_id: str) -> str | None:
         """A caption arrived. Returns the ended utterance whose words it changes, if it does."""
         best = _home(caption, self._utterances)

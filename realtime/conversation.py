@@ -2,8 +2,9 @@
 
 It joins segmenters, captions and pictures into utterances, and gives every utterance its place: an
 UtteranceEnded leaves once no participant can still end an utterance before it, so their `index` follows
-(end_ms, participant_id). Media (Segment, Transcript) leaves at once; only the announcement waits. Where the
-caller allows it media leaves even before the end is decided (see realtime.early).
+(end_ms, participant_id); an utterance that is taken up again after that keeps its place. Words that end a
+sentence end their utterance for good. Media (Segment, Transcript) leaves at once; only the announcement
+waits. Where the caller allows it media leaves even before the end is decided (see realtime.early).
 
 The same object serves live calls and offline replay: callers pass the session time in.
 """
@@ -29,9 +30,21 @@ from realtime.messages import (
     SessionStarted,
     Transcript,
     UtteranceEnded,
+    UtteranceSettled,
     UtteranceStarted,
 )
-from realtime.segmenter import Cut, Decision, HeardFrame, Onset, Pause, Resumed, Segmenter, SegmenterConfig
+from realtime.segmenter import (
+    Cut,
+    Decision,
+    HeardFrame,
+    Onset,
+    Pause,
+    Reopened,
+    Resumed,
+    Segmenter,
+    SegmenterConfig,
+    Settled,
+)
 
 _NEVER_S = 1e9  # later than any session lasts, and still a number that milliseconds can be made of
 
@@ -64,7 +77,9 @@ class _Participant:
     heard_s: float  # when audio last came, session time; its own time may lie well before
     count: int = 0  # utterances started
     open_id: str = ""
-    early: EarlyStart = field(default_factory=EarlyStart)  # of the open utterance
+    early: EarlyStart = field(default_factory=EarlyStart)  # of the open utterance, or the last one
+    unsettled_id: str = ""  # the last utterance, while it may be taken up again
+    unsettled_index: int | None = None  # its place, once it was announced
 
 
 class Conversation:
@@ -126,7 +141,12 @@ class Conversation:
         if who.captions is None:
             return []  # no channel was negotiated, so nobody waits for words
         utterance_id = who.captions.add(caption, who.open_id)
-        return self._transcript(who, utterance_id) if utterance_id else []
+        if utterance_id is None:
+            return []
+        out = self._transcript(who, utterance_id)
+        if utterance_id == who.unsettled_id and _ends_sentence(who.captions.text_of(utterance_id)[0]):
+            out += self._utterances(who, who.segmenter.settle(), now_s)
+        return out
 
     def expire(self, now_s: float) -> list[Message]:
         """Let the clock end what media no longer will. Call it several times a second."""
@@ -175,6 +195,10 @@ class Conversation:
                     out += who.early.withdraw("resumed")
                 case Cut():
                     out += self._end(who, decision, now_s)
+                case Reopened():
+                    self._reopen(who)
+                case Settled():
+                    out += self._settle(who)
         return out
 
     def _begin(self, who: _Participant, start_s: float) -> UtteranceStarted:
@@ -187,6 +211,22 @@ class Conversation:
             who.captions.begin(who.open_id, start_s)
         return UtteranceStarted(self.session_id, who.id, who.open_id, start_ms)
 
+    def _reopen(self, who: _Participant) -> None:
+        """The last utterance goes on. What was sent of it stands until it ends anew."""
+        who.open_id, who.unsettled_id = who.unsettled_id, ""
+        who.early.reopen()
+        if who.captions is not None:
+            who.captions.reopen(who.open_id)
+        self._held = [held for held in self._held if held[2].utterance_id != who.open_id]
+        heapq.heapify(self._held)
+
+    def _settle(self, who: _Participant) -> list[Message]:
+        utterance_id, index = who.unsettled_id, who.unsettled_index
+        who.unsettled_id, who.unsettled_index = "", None
+        if index is None:
+            return []  # not announced yet, and then settled from the first
+        return [UtteranceSettled(self.session_id, who.id, utterance_id)]
+
     def _start_early(self, who: _Participant, cut: Cut, now_s: float) -> Segment:
         words = (None, None) if who.captions is None else who.captions.so_far(who.open_id, cut.end_s)
         return who.early.start(self._segment(who, cut, words, now_s))
@@ -198,6 +238,9 @@ class Conversation:
             said = words.text, words.language
         elif who.captions is not None:
             others, said = who.captions.end(who.open_id, cut.end_s, max(now_s, cut.decided_s))
+        if cut.may_resume and _ends_sentence(said[0]):
+            who.segmenter.settle()
+            cut = replace(cut, may_resume=False)
         segment = self._segment(who, cut, said, now_s)
         out = who.early.settle(segment)
         if words is None and who.captions is not None:
@@ -207,7 +250,13 @@ class Conversation:
             round(cut.lost_s * 1000), round((cut.decided_s - cut.speech_end_s) * 1000),
             self._unix_ms(max(now_s, cut.decided_s)), who.early.attempt,
         )  # fmt: skip
-        heapq.heappush(self._held, (segment.end_ms, who.id, ended))
+        place = who.unsettled_index
+        if place is None:
+            heapq.heappush(self._held, (segment.end_ms, who.id, ended))
+        else:  # taken up again after it was announced
+            out.append(replace(ended, index=place, may_resume=cut.may_resume))
+        who.unsettled_id = who.open_id if cut.may_resume else ""
+        who.unsettled_index = place if cut.may_resume else None
         who.open_id = ""
         return out + [message for other in others for message in self._transcript(who, other)]
 
@@ -261,7 +310,11 @@ class Conversation:
         out: list[Message] = []
         while self._held and self._held[0][0] < round(settled_s * 1000):
             ended = heapq.heappop(self._held)[2]
-            out.append(replace(ended, index=self._index))
+            who = self._participants.get(ended.participant_id)
+            may_resume = who is not None and who.unsettled_id == ended.utterance_id
+            if who is not None and may_resume:
+                who.unsettled_index = self._index
+            out.append(replace(ended, index=self._index, may_resume=may_resume))
             self._index += 1
         return out
 
@@ -285,3 +338,9 @@ class Conversation:
 
     def _deadline(self, from_s: float) -> int:
         return self._unix_ms(from_s + self._config.job_deadline_s)
+
+
+def _ends_sentence(text: str | None) -> bool:
+    """Whether somebody who says this has said it all; dots that trail off are no end."""
+    said = (text or "").rstrip().rstrip("\"'”’»)")
+    return said.endswith((".", "!", "?", "。", "！", "？")) and not said.endswith("..")

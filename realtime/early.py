@@ -40,6 +40,10 @@ class EarlyStart:
         ids = sent.session_id, sent.participant_id, sent.utterance_id
         return [SegmentWithdrawn(*ids, sent.attempt, reason)]
 
+    def reopen(self) -> None:
+        """The utterance goes on after its end: its next segment is another one."""
+        self._attempt += 1
+
     def settle(self, segment: Segment) -> list[Message]:
         """The end is decided and this is the utterance's segment: what still has to go out."""
         sent = self._sent

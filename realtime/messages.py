@@ -143,7 +143,10 @@ class UtteranceStarted:
 
 @dataclass(frozen=True, slots=True)
 class UtteranceEnded:
-    """An utterance took its place in the conversation: entries arrive here in order of `index`."""
+    """An utterance took its place in the conversation: entries arrive here in order of `index`.
+
+    One that was taken up again comes once more when it has ended anew, with its index and another attempt.
+    """
 
     session_id: str
     participant_id: str
@@ -156,6 +159,16 @@ class UtteranceEnded:
     endpoint_ms: int  # from the end of speech to the decision that it had ended
     decided_unix_ms: int  # wall-clock time of that decision; 0 in replay
     attempt: int = 0  # of its segment: answers to any other are void
+    may_resume: bool = False  # its speaker may still go on; UtteranceSettled says when not any more
+
+
+@dataclass(frozen=True, slots=True)
+class UtteranceSettled:
+    """An utterance that might have been taken up again was not: its media and its end are final."""
+
+    session_id: str
+    participant_id: str
+    utterance_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +232,7 @@ Notice = (
     | ParticipantJoined
     | UtteranceStarted
     | UtteranceEnded
+    | UtteranceSettled
     | UtteranceDropped
     | ParticipantLeft
     | SessionClosed

@@ -10,6 +10,9 @@ No later utterance of this participant ends before `settled_s`: that is what ord
 After `early_s` of silence, less than what ends an utterance, it says how the utterance would end, so that
 work on it can begin. Nothing is decided by that: further silence makes it the end, the same to the sample,
 and speech takes it back.
+
+An utterance that has ended may be taken up again: whoever goes on within `resume_s` continues it, its start
+unmoved, and it ends anew. Once that cannot happen any more it is settled.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ class SegmenterConfig:
     release: float = 0.2  # P(voice) below which speech pauses
     min_speech_s: float = 0.12  # short backchannels ("mm") must pass
     min_silence_s: float = 0.3  # silence that ends an utterance
+    resume_s: float = 0.8  # silence after which it cannot be taken up again; 0 = never taken up
     max_length_s: float = 8.0
     cut_search_s: float = 1.5  # the last stretch in which an over-long utterance is cut
     pad_s: float = 0.15  # kept around the speech
@@ -41,6 +45,8 @@ class SegmenterConfig:
             raise ValueError("0 < release <= threshold < 1 must hold")
         if not 0.0 <= self.pad_s <= self.min_silence_s:
             raise ValueError("pad_s must lie between 0 and min_silence_s")
+        if self.resume_s and self.resume_s < self.min_silence_s:
+            raise ValueError("resume_s must be 0 or at least min_silence_s")
         if not 0.0 < self.cut_search_s < self.max_length_s:
             raise ValueError("cut_search_s must be shorter than max_length_s")
 
@@ -50,6 +56,16 @@ class Onset:
     """An utterance began."""
 
     start_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """The speaker went on: the utterance that ended last has not ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The utterance that ended last will not be taken up again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +80,7 @@ class Cut:
     pcm: Pcm
     lost_s: float  # part of it that never arrived and is silence in `pcm`
     continues: bool  # cut at the maximum length: the next utterance carries on
+    may_resume: bool = False  # it may be Reopened; a Settled follows where it is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +95,7 @@ class Resumed:
     """The speaker goes on after a Pause: what it said does not hold."""
 
 
-Decision = Onset | Pause | Resumed | Cut
+Decision = Onset | Pause | Resumed | Cut | Reopened | Settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +107,15 @@ class HeardFrame:
     lost_s: float = 0.0  # part of it that is filled-in silence
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """The last utterance, while it may be taken up again."""
+
+    speech_start_s: float
+    speech_end_s: float
+    taken_s: float  # everything before it belonged to earlier ones
+
+
 class Segmenter:
     """Endpointing of one participant."""
 
@@ -98,14 +124,14 @@ class Segmenter:
         self._config = config
         # Not before the pad is heard: from then on the Pause and the Cut after it are the same samples.
         self._early_s = max(early_s, config.pad_s) if early_s else 0.0
-        self._frames: deque[HeardFrame] = (
-            deque()
-        )  # since the utterance's pre-roll, or the last pre-roll when idle
+        # Since the pre-roll of what is open or may be taken up again; when idle, the last pre-roll.
+        self._frames: deque[HeardFrame] = deque()
         self._speech_start_s: float | None = None  # first frame of the current run of speech
         self._speech_end_s = 0.0  # end of the last speech frame
         self._speech_s = 0.0  # speech heard in the current run
         self._open = False
         self._pausing = False  # a Pause was told, and nothing has been said since
+        self._ended: _Ended | None = None
         self._taken_s = float("-inf")  # everything before it belongs to an earlier utterance
         self._position_s = 0.0
 
@@ -144,9 +170,8 @@ class Segmenter:
                 self._pausing = False
                 out.append(Resumed())
             if not self._open and self._speech_s >= self._config.min_speech_s - 1e-9:
-                self._open = True
-                out.append(Onset(self._start_s()))
-        return out + self._settle()
+                out += self._begin()
+        return out + self._settle_in_time() + self._endpoint()
 
     def expire(self, now_s: float) -> list[Decision]:
         """Absence of media is silence on the session clock."""
@@ -156,22 +181,58 @@ class Segmenter:
 
     def deadline(self) -> float | None:
         """Session time at which `expire` would end something, if no media comes; None when idle."""
-        return self._position_s + self._config.stall_s if self._open else None
+        undecided = self._open or self._ended is not None
+        return self._position_s + self._config.stall_s if undecided else None
 
     def flush(self, now_s: float) -> list[Decision]:
         """The participant leaves or stalls: end what is open now."""
         out: list[Decision] = [self._cut(self._speech_end_s, now_s)] if self._open else []
+        out += self.settle()
         self._forget_run()
         self._frames.clear()
         return out
 
-    def _settle(self) -> list[Decision]:
+    def settle(self) -> list[Decision]:
+        """The last utterance is not to be taken up again, whatever is heard next."""
+        if self._ended is None:
+            return []
+        self._ended = None
+        return [Settled()]
+
+    def _begin(self) -> list[Decision]:
+        """Enough was said: the last utterance goes on, or another begins."""
+        assert self._speech_start_s is not None
+        self._open = True
+        ended, self._ended = self._ended, None
+        if ended is None:
+            return [Onset(self._start_s())]
+        config = self._config
+        near = self._speech_start_s - ended.speech_end_s <= config.resume_s + 1e-9
+        # Before the last stretch of its greatest length, so that a cut there finds all of it after the pause.
+        room = self._position_s - ended.speech_start_s < config.max_length_s - config.cut_search_s
+        if not (near and room):
+            return [Settled(), Onset(self._start_s())]
+        self._speech_start_s, self._taken_s = ended.speech_start_s, ended.taken_s
+        return [Reopened()]
+
+    def _settle_in_time(self) -> list[Decision]:
+        silent_until_s = self._position_s if self._speech_start_s is None else self._speech_start_s
+        if self._ended and silent_until_s - self._ended.speech_end_s > self._config.resume_s + 1e-9:
+            return self.settle()
+        return []
+
+    def _endpoint(self) -> list[Decision]:
         if self._speech_start_s is None:
             self._trim(self._position_s - self._config.pre_roll_s - self._config.pad_s)
             return []
         silence_s = self._position_s - self._speech_end_s
         if silence_s >= self._config.min_silence_s - 1e-9:
-            out: list[Decision] = [self._cut(self._speech_end_s, self._position_s)] if self._open else []
+            out: list[Decision] = []
+            if self._open:
+                before = _Ended(self._speech_start_s, self._speech_end_s, self._taken_s)
+                may_resume = self._config.resume_s > 0
+                out.append(replace(self._cut(self._speech_end_s, self._position_s), may_resume=may_resume))
+                self._ended = before if may_resume else None
             self._forget_run()
             return out
         if self._open and self._position_s - self._start_s() >= self._config.max_length_s - 1e-9:
@@ -228,6 +289,8 @@ class Segmenter:
         return first_s + skip / SAMPLE_RATE_HZ, pcm[skip:stop].copy()
 
     def _trim(self, before_s: float) -> None:
+        if self._ended is not None:
+            return
         while self._frames and self._frames[0].chunk.end_s <= max(before_s, self._taken_s) + 1e-9:
             self._frames.popleft()
 

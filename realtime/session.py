@@ -27,6 +27,7 @@ from realtime.messages import (
     Segment,
     SegmentWithdrawn,
     UtteranceEnded,
+    UtteranceStarted,
 )
 from realtime.segmenter import HeardFrame
 from realtime.vad import VadModel
@@ -232,6 +233,7 @@ class LiveSession:
         for message in messages:
             if isinstance(message, UtteranceEnded):
                 telemetry.ENDPOINT_DELAY_SECONDS.observe(message.endpoint_ms / 1000)
+            elif isinstance(message, UtteranceStarted):
                 telemetry.UTTERANCES_TOTAL.labels(outcome="segmented").inc()
             elif isinstance(message, Segment) and message.early:
                 telemetry.EARLY_STARTED_TOTAL.inc()

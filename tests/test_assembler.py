@@ -39,7 +39,7 @@ def test_complete_utterance_leaves_at_once() -> None:
     (out,) = feed(assembler, [features(0, "text"), missing(0, "visual"), features(0, "audio")], 0.1)
     assert ids([out]) == [("p.0", 0, True)]
     assert present(out.answers) == ("text", "audio")
-    assert assembler.idle and assembler.deadline() is None
+    assert assembler.idle
 
 
 def test_answers_may_come_before_the_announcement() -> None:
@@ -56,7 +56,6 @@ def test_a_slow_utterance_holds_later_ones_until_its_deadline_only() -> None:
     assembler.announce(ended(1), 0.5)
     assert feed(assembler, [features(1, "text"), features(1, "audio"), missing(1, "visual")], 0.6) == []
     feed(assembler, [features(0, "text")], 0.6)
-    assert assembler.deadline() == pytest.approx(1.5)
     out = assembler.expire(1.5)
     assert ids(out) == [("p.0", 0, False), ("p.1", 0, True)]
     late = out[0].answers["audio"]
@@ -165,3 +164,77 @@ def test_an_early_start_whose_ingest_died_leaves_nothing() -> None:
     feed(assembler, all_of(0, 1), 2.0)
     assert assembler.idle and assembler.owes("p.0")
     assert assembler.expire(62.0) == [] and not assembler.owes("p.0")
+
+
+# ---- an utterance whose speaker may still go on
+
+
+def open_end(n: int, number: int = 0) -> UtteranceEnded:
+    return replace(ended(n), attempt=number, may_resume=True)
+
+
+def test_a_whole_answer_is_provisional_until_it_is_settled() -> None:
+    assembler = Assembler(CONFIG)
+    feed(assembler, all_of(0, 0), 0.0)
+    (first,) = assembler.announce(open_end(0), 0.1)
+    assert ids([first]) == [("p.0", 0, False)] and not first.confirms
+    assert assembler.expire(60.0) == [] and not assembler.idle  # the clock does not settle it
+    (last,) = assembler.settle("p.0", 60.0)
+    assert ids([last]) == [("p.0", 1, True)] and last.confirms and last.answers == first.answers
+    assert assembler.settle("p.0", 61.0) == []
+    assert assembler.idle
+
+
+def test_settled_before_its_answers_it_is_final_at_once() -> None:
+    assembler = Assembler(CONFIG)
+    assembler.announce(open_end(0), 0.0)
+    assert assembler.settle("p.0", 0.5) == []
+    assert ids(feed(assembler, all_of(0, 0), 0.6)) == [("p.0", 0, True)]
+
+
+def test_taken_up_again_it_is_answered_anew() -> None:
+    assembler = Assembler(CONFIG)
+    feed(assembler, all_of(0, 0), 0.0)
+    assembler.announce(open_end(0), 0.1)
+    assert feed(assembler, all_of(0, 1)[:2], 1.0) == []  # its features come before it has ended anew
+    assert assembler.announce(open_end(0, 1), 1.1) == []
+    (revised,) = feed(assembler, all_of(0, 1)[2:], 1.2)
+    assert ids([revised]) == [("p.0", 1, False)] and values(revised) == {1.0} and not revised.confirms
+    (last,) = assembler.settle("p.0", 2.0)
+    assert ids([last]) == [("p.0", 2, True)] and last.confirms and values(last) == {1.0}
+
+
+def test_taken_up_again_before_its_turn_it_is_answered_once() -> None:
+    assembler = Assembler(CONFIG)
+    assembler.announce(open_end(0), 0.0)
+    feed(assembler, all_of(0, 0)[:2], 0.1)
+    assembler.announce(open_end(0, 1), 0.9)
+    assert feed(assembler, all_of(0, 0)[2:], 1.0) == []
+    assert ids(feed(assembler, all_of(0, 1), 1.1)) == [("p.0", 0, False)]
+
+
+def test_taken_up_again_it_holds_the_others_no_longer() -> None:
+    assembler = Assembler(CONFIG)
+    assembler.announce(open_end(0), 0.0)
+    feed(assembler, all_of(1, 0), 0.0)
+    assembler.announce(ended(1), 0.2)
+    assembler.announce(open_end(0, 1), 1.4)
+    assert ids(assembler.expire(1.5)) == [("p.0", 0, False), ("p.1", 0, True)]
+
+
+def test_what_the_new_end_lacks_is_missing_after_its_own_time() -> None:
+    assembler = Assembler(CONFIG)
+    feed(assembler, all_of(0, 0), 0.0)
+    assembler.announce(open_end(0), 0.0)
+    assembler.announce(replace(ended(0), attempt=1), 8.0)
+    assert feed(assembler, all_of(0, 1)[:1], 8.1) == []
+    assert ids(assembler.expire(9.5)) == [("p.0", 1, False)]
+    assert ids(assembler.expire(12.0)) == [("p.0", 2, True)]
+
+
+def test_a_correction_while_the_speaker_may_go_on_is_a_revision() -> None:
+    assembler = Assembler(CONFIG)
+    feed(assembler, all_of(0, 0), 0.0)
+    assembler.announce(open_end(0), 0.1)
+    (out,) = feed(assembler, [features(0, "text", 7.0)], 0.4)
+    assert ids([out]) == [("p.0", 1, False)] and values(out) == {0.0, 7.0}

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.timeout(300)  # five processes start, and a call lasts 
 DEMO = Path("cmath_stream/demo")
 VALID = jsonschema.Draft202012Validator(events.schema(), format_checker=jsonschema.FormatChecker())
 UTTERANCES = 10  # of each of the two people
-SPACING_S, PIECE_S = 1.6, 0.9
+SPACING_S, PIECE_S = 1.9, 0.9  # a pause that nobody takes for going on
 START_S, CALL_S = 100.0, 60.0  # upper bounds on a busy machine
 
 

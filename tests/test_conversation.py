@@ -21,6 +21,7 @@ from realtime.messages import (
     SessionClosed,
     Transcript,
     UtteranceEnded,
+    UtteranceSettled,
     UtteranceStarted,
 )
 from realtime.segmenter import HeardFrame, SegmenterConfig
@@ -286,3 +287,116 @@ def test_a_picture_that_comes_in_the_pause_makes_another_segment() -> None:
     stage.play(3.0, since_s=2.25, anna=[])
     assert stage.story() == [("Segment", 0), ("SegmentWithdrawn", 0), ("Segment", 1), ("UtteranceEnded", 1)]
     assert [len(s.pictures) for s in stage.segments()] == [1, 2]
+
+
+# ---- going on
+
+
+def places(stage: Stage) -> list[tuple[str, int, int, bool]]:
+    return [(e.utterance_id, e.index, e.attempt, e.may_resume) for e in stage.ended()]
+
+
+def test_whoever_goes_on_within_eight_tenths_of_a_second_goes_on_with_the_same_utterance() -> None:
+    stage = Stage("anna")
+    stage.play(5.0, anna=[(1.0, 2.0), (2.6, 3.4)])
+    assert len(stage.of(UtteranceStarted)) == 1
+    assert places(stage) == [("anna.0", 0, 0, True), ("anna.0", 0, 1, True)]
+    first, whole = stage.segments()
+    assert (first.attempt, whole.attempt) == (0, 1)
+    assert first.start_ms == whole.start_ms and first.end_ms < 2200 < 3400 <= whole.end_ms
+    (settled,) = stage.of(UtteranceSettled)
+    assert stage.out.index(settled) > stage.out.index(stage.ended()[-1])
+
+
+def test_the_place_of_an_utterance_stays_when_its_speaker_goes_on_after_another() -> None:
+    stage = Stage("anna", "ben")
+    stage.play(6.0, anna=[(1.0, 2.0), (2.7, 3.6)], ben=[(1.9, 2.3)])
+    assert places(stage) == [
+        ("anna.0", 0, 0, True),
+        ("ben.0", 1, 0, True),
+        ("anna.0", 0, 1, True),
+    ]
+
+
+def test_an_utterance_taken_up_before_it_was_announced_is_announced_once() -> None:
+    stage = Stage("anna", "ben")
+    stage.play(7.0, anna=[(1.0, 2.0), (2.6, 3.4)], ben=[(0.5, 5.0)])
+    # Ben speaks all along, so nothing of Anna's waits for him; the other way round it does.
+    assert [e.utterance_id for e in stage.ended()][-1] == "ben.0"
+    stage = Stage("anna", "ben")
+    stage.play(1.9, anna=[(1.0, 1.5)], ben=[(0.5, 9.0)])
+    held = [e for e in stage.ended() if e.utterance_id == "anna.0"]
+    assert held and held[0].may_resume
+
+
+def test_settled_before_it_is_announced_it_says_so_at_once() -> None:
+    """Ben's track lags: nothing is announced until it is known that he says nothing before."""
+    stage = Stage("anna", "ben")
+    for n in range(round(4.0 / FRAME_S)):
+        at_s = n * FRAME_S
+        for pid, ahead_s in (("anna", 0.0), ("ben", -1.6)):
+            if at_s + ahead_s < 0:
+                continue
+            p = 0.95 if pid == "anna" and 1.0 <= at_s < 2.0 else 0.02
+            frame = HeardFrame(AudioChunk(np.zeros(512, np.float32), at_s + ahead_s), p)
+            stage.out += stage.conversation.push_audio(pid, [frame], at_s + FRAME_S)
+    assert places(stage) == [("anna.0", 0, 0, False)] and stage.of(UtteranceSettled) == []
+
+
+def test_who_leaves_settles_what_was_said() -> None:
+    stage = Stage("anna")
+    stage.play(2.5, anna=[(1.0, 2.0)])
+    assert places(stage) == [("anna.0", 0, 0, True)]
+    stage.out += stage.conversation.leave("anna", 2.5, "bye")
+    assert [type(m) for m in stage.out[-2:]] == [UtteranceSettled, ParticipantLeft]
+
+
+def test_words_of_both_parts_are_the_words_of_the_whole() -> None:
+    stage = Stage("anna", captions=True)
+    stage.out += stage.conversation.push_caption("anna", Caption(1.0, 1.9, "well", "en"), 1.9)
+    stage.play(2.5, anna=[(1.0, 2.0), (2.6, 3.4)])
+    stage.out += stage.conversation.push_caption("anna", Caption(2.6, 3.3, "I think so", "en"), 2.5)
+    stage.play(5.0, since_s=2.5, anna=[(2.6, 3.4)])
+    assert [(s.text, s.captions_pending) for s in stage.segments()] == [
+        ("well", False),
+        ("well I think so", False),
+    ]
+
+
+def test_going_on_after_an_early_start_numbers_on() -> None:
+    stage = Stage("anna", early_s=0.2)
+    stage.play(5.0, anna=[(1.0, 2.0), (2.6, 3.4)])
+    assert stage.story() == [
+        ("Segment", 0),
+        ("UtteranceEnded", 0),
+        ("Segment", 1),
+        ("UtteranceEnded", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "over"),
+    [
+        ("I did.", True),
+        ("“Did you?”", True),
+        ("好吧。", True),
+        ("Well...", False),
+        ("…", False),
+    ],
+)
+def test_words_that_end_a_sentence_end_the_utterance_for_good(words: str, over: bool) -> None:
+    stage = Stage("anna", captions=True)
+    stage.out += stage.conversation.push_caption("anna", Caption(1.0, 1.9, words), 1.9)
+    stage.play(5.0, anna=[(1.0, 2.0), (2.6, 3.4)])
+    whole = [("anna.0", 0, 0, False), ("anna.1", 1, 0, True)]
+    assert places(stage) == (whole if over else [("anna.0", 0, 0, True), ("anna.0", 0, 1, True)])
+
+
+def test_late_words_that_end_a_sentence_settle_it() -> None:
+    stage = Stage("anna", captions=True)
+    stage.play(2.45, anna=[(1.0, 2.0)])
+    assert places(stage) == [("anna.0", 0, 0, True)]
+    stage.out += stage.conversation.push_caption("anna", Caption(1.0, 1.9, "I did."), 2.45)
+    assert [type(m) for m in stage.out[-2:]] == [Transcript, UtteranceSettled]
+    stage.play(5.0, since_s=2.45, anna=[(2.6, 3.4)])
+    assert [e.utterance_id for e in stage.ended()] == ["anna.0", "anna.1"]

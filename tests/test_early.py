@@ -111,17 +111,26 @@ class Line:
         told = await EventLog(self.client, self.config).read(self.sid, "0", 0, 1000)
         return [event for _, event in told if event["type"] == kind]
 
-    async def final(self) -> Event:
-        """The one emotion, once nothing is pending any more."""
+    async def emotions(self, count: int) -> list[Event]:
+        """All of them, once there are so many."""
+
+        async def enough() -> bool:
+            return len(await self.events("emotion.utterance")) >= count
+
+        await until(enough)
+        return await self.events("emotion.utterance")
+
+    async def over(self) -> list[Event]:
+        """All emotions once nothing is pending any more: the speaker says nothing for so long."""
+        self.hear(0.6, speech=False)
 
         async def done() -> bool:
             groups: Any = await self.client.xinfo_groups(self.config.keys.inbox(0))
             settled = all(group["pending"] == group["lag"] == 0 for group in groups)
-            return settled and bool(await self.events("emotion.utterance"))
+            return settled and any(event["is_final"] for event in await self.events("emotion.utterance"))
 
         await until(done)
-        (event,) = await self.events("emotion.utterance")
-        return event
+        return await self.events("emotion.utterance")
 
     async def blobs(self) -> list[str]:
         return [key.decode() async for key in self.client.scan_iter(match="emo:blob:*")]
@@ -193,11 +202,14 @@ async def test_the_answers_are_there_before_the_end_is_decided(line: Line) -> No
     assert len(await line.blobs()) == 1
 
     line.hear(0.2, speech=False)
-    event = await line.final()
-    assert event["is_final"] and event["revision"] == 0 and event["text"] == "hello"
+    (event,) = await line.emotions(1)
+    assert not event["is_final"] and event["revision"] == 0 and event["text"] == "hello"
     assert event["latency_ms"]["endpoint"] == pytest.approx(320, abs=33)
     assert await line.client.xlen(line.config.keys.segments(0)) == 1  # the decision sent nothing again
     assert len(await line.inbox(Features, FeaturesMissing)) == 2
+    _, last = await line.over()
+    assert last["is_final"] and last["revision"] == 1
+    assert (last["emotions"], last["latency_ms"]) == (event["emotions"], event["latency_ms"])
     await until(lambda: _none(line))
     assert (started() - started_before, discarded() - discarded_before) == (1, 0)
 
@@ -218,14 +230,34 @@ async def test_a_speaker_who_goes_on_gets_one_event_of_all_that_was_said(line: L
     line.hear(0.25, speech=False)
     await line.answered(4)
     line.hear(0.2, speech=False)
-    event = await line.final()
-    assert event["is_final"] and event["revision"] == 0 and event["text"] == "hello there"
+    event, last = await line.over()
+    assert [event["revision"], last["revision"]] == [0, 1] and last["is_final"]
+    assert event["text"] == last["text"] == "hello there"
     assert event["end_ms"] - event["start_ms"] == pytest.approx(2250 + 300, abs=70)
     heard = [a for a in await line.inbox(Features) if isinstance(a, Features) and a.modality == "audio"]
     assert [a.attempt for a in heard] == [0, 1] and heard[1].vector[0] > heard[0].vector[0] + 1.0
     assert len(await line.events("utterance.started")) == len(await line.events("utterance.ended")) == 1
     await until(lambda: _none(line))
     assert (started() - started_before, discarded() - discarded_before) == (2, 1)
+
+
+async def test_a_speaker_who_goes_on_after_the_decision_gets_a_revision(line: Line) -> None:
+    line.hear(0.5, speech=False)
+    line.hear(1.0, speech=True)
+    line.session.captioned("anna", Caption(0.5, 1.5, "hello", "en"))
+    line.hear(0.45, speech=False)
+    (first,) = await line.emotions(1)
+    line.hear(1.0, speech=True)
+    line.session.captioned("anna", Caption(2.0, 3.0, "there", "en"))
+    line.hear(0.45, speech=False)
+    await line.emotions(2)
+    _, second, last = await line.over()
+    assert [e["is_final"] for e in (first, second, last)] == [False, False, True]
+    assert [e["text"] for e in (first, second, last)] == ["hello", "hello there", "hello there"]
+    assert first["start_ms"] == last["start_ms"] and last["end_ms"] - first["end_ms"] > 1400
+    assert len(await line.events("utterance.started")) == 1
+    assert [e["end_ms"] for e in await line.events("utterance.ended")] == [first["end_ms"], last["end_ms"]]
+    await until(lambda: _none(line))  # the media of both ends
 
 
 async def _none(line: Line) -> bool:

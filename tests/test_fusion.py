@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -12,7 +13,7 @@ from cmath_stream import events
 from cmath_stream.assembler import AssemblerConfig
 from cmath_stream.engine import Engine
 from cmath_stream.events import Event
-from cmath_stream.fusion import Outcome, Pending, SessionFusion
+from cmath_stream.fusion import Confirmed, Outcome, Pending, SessionFusion
 from cmath_stream.prediction import EngineConfig
 from cmath_stream.running import beside_running_mean
 from cmath_stream.window import Row
@@ -26,6 +27,7 @@ from realtime.messages import (
     SessionStarted,
     UtteranceDropped,
     UtteranceEnded,
+    UtteranceSettled,
     UtteranceStarted,
 )
 from tests.checkpoints import LABELS, tiny
@@ -57,16 +59,22 @@ class Session:
                 self.windows.append(outcome.window)
                 prediction = self.engine.step([outcome.window])[0]
                 told = self.fusion.finish(outcome, prediction, LATENCY)
+            elif isinstance(outcome, Confirmed):
+                told = self.fusion.confirm(outcome)
             else:
                 told = [outcome]
             for event in told:
                 self.events.append({"schema": event["schema"], "seq": len(self.events) + 1, **event})
             VALID.validate(self.events[-1])
 
-    def utterance(self, n: int, answers: list[Answer], pid: str = "anna", now_s: float = 0.0) -> None:
+    def utterance(
+        self, n: int, answers: list[Answer], pid: str = "anna", now_s: float = 0.0, *, open_end: bool = False
+    ) -> None:
         uid = f"{pid}.{n}"
         self.take(self.fusion.push(UtteranceStarted("s", pid, uid, n * 1000), now_s))
-        ended = UtteranceEnded("s", pid, uid, n, n * 1000, n * 1000 + 600, False, 20, 300, 1)
+        ended = UtteranceEnded(
+            "s", pid, uid, n, n * 1000, n * 1000 + 600, False, 20, 300, 1, may_resume=open_end
+        )
         self.take(self.fusion.push(ended, now_s))
         for answer in answers:
             self.take(self.fusion.push(answer, now_s))
@@ -135,6 +143,32 @@ def test_late_words_make_a_final_revision_that_later_turns_see(engine: Engine) -
     assert first["modalities"]["text"] == {"used": False, "reason": "pending"}
     assert (second["revision"], second["is_final"], second["text"]) == (1, True, "hello")
     assert first["event_id"] != second["event_id"]
+
+
+def test_a_speaker_who_goes_on_revises_the_utterance_in_its_place(engine: Engine) -> None:
+    session = Session(engine)
+    session.utterance(0, [text("anna.0"), audio("anna.0"), no("anna.0", "visual", "no_video")], open_end=True)
+    session.utterance(1, [text("ben.1"), audio("ben.1"), no("ben.1", "visual", "no_video")], "ben")
+    runs = len(session.windows)
+    louder = replace(audio("anna.0"), vector=np.full(5, 3.0, np.float32))
+    new = [replace(a, attempt=1) for a in (text("anna.0"), louder, no("anna.0", "visual", "no_video"))]
+    ended = UtteranceEnded("s", "anna", "anna.0", 0, 0, 2400, False, 20, 300, 1, 1, True)
+    session.take(session.fusion.push(ended, 1.0))
+    for answer in new:
+        session.take(session.fusion.push(answer, 1.0))
+    assert [row.utterance_id for row in session.windows[-1]] == ["anna.0"]
+    session.take(session.fusion.push(UtteranceSettled("s", "anna", "anna.0"), 2.0))
+    assert len(session.windows) == runs + 1  # to confirm takes no model
+    said = [e for e in session.of("emotion.utterance") if e["utterance_id"] == "anna.0"]
+    assert [(e["revision"], e["is_final"], e["end_ms"]) for e in said] == [
+        (0, False, 600), (1, False, 2400), (2, True, 2400),
+    ]  # fmt: skip
+    assert said[1]["emotions"] == said[2]["emotions"] != said[0]["emotions"]
+    assert [e["end_ms"] for e in session.of("utterance.ended") if e["utterance_id"] == "anna.0"] == [
+        600,
+        2400,
+    ]
+    assert len({e["event_id"] for e in session.events}) == len(session.events)
 
 
 def test_the_session_closes_after_its_last_utterance_with_totals(engine: Engine) -> None:

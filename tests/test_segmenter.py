@@ -16,17 +16,21 @@ from realtime.segmenter import (
     HeardFrame,
     Onset,
     Pause,
+    Reopened,
     Resumed,
     Segmenter,
     SegmenterConfig,
+    Settled,
 )
 
 FRAME_S = 0.032
+NONSENSE = {"release": 0.6}, {"threshold": 1.5}, {"pad_s": 0.5}, {"cut_search_s": 9.0}, {"resume_s": 0.1}
 CONFIG = SegmenterConfig(
     threshold=0.5,
     release=0.35,
     min_speech_s=0.12,
     min_silence_s=0.3,
+    resume_s=0.0,
     max_length_s=8.0,
     cut_search_s=1.5,
     pad_s=0.06,
@@ -171,7 +175,7 @@ def test_a_pause_that_ends_by_the_clock_ends_as_it_was_told(end: str) -> None:
     assert isinstance(pause, Pause) and same_cut(pause.cut, cut)
 
 
-@pytest.mark.parametrize("bad", [{"release": 0.6}, {"threshold": 1.5}, {"pad_s": 0.5}, {"cut_search_s": 9.0}])
+@pytest.mark.parametrize("bad", NONSENSE, ids=str)
 def test_config_refuses_nonsense(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError):
         SegmenterConfig(**bad)
@@ -220,3 +224,92 @@ def test_pauses_change_nothing_and_hold_unless_they_are_taken_back(parts: list[t
             assert isinstance(following, Resumed | Cut)
             at_length = isinstance(following, Cut) and following.end_s != decision.cut.end_s
             assert not isinstance(following, Cut) or at_length or same_cut(decision.cut, following)
+
+
+# ---- an utterance that is taken up again
+
+
+RESUMING = replace(CONFIG, resume_s=0.8)
+
+
+def kinds(decisions: list[Decision]) -> list[type]:
+    return [type(decision) for decision in decisions]
+
+
+def test_whoever_goes_on_soon_continues_the_utterance_from_its_start() -> None:
+    heard = frames(curve((0.5, 0.0), (0.64, 0.9), (0.608, 0.0), (0.64, 0.9), (1.5, 0.0)))
+    decisions = run(Segmenter(RESUMING), heard)
+    assert kinds(decisions) == [Onset, Cut, Reopened, Cut, Settled]
+    first, whole = cuts(decisions)
+    assert first.may_resume and whole.may_resume
+    assert (whole.start_s, whole.pcm_start_s) == (first.start_s, first.pcm_start_s)
+    assert np.array_equal(whole.pcm[: len(first.pcm)], first.pcm) and np.all(np.diff(whole.pcm) == 1)
+    (at_once,) = cuts(run(Segmenter(replace(CONFIG, min_silence_s=0.7)), heard))
+    assert whole.end_s == at_once.end_s
+
+
+def test_whoever_goes_on_later_begins_another() -> None:
+    heard = frames(curve((0.5, 0.0), (0.64, 0.9), (0.9, 0.0), (0.64, 0.9), (0.4, 0.0)))
+    decisions = run(Segmenter(RESUMING), heard)
+    assert kinds(decisions) == [Onset, Cut, Settled, Onset, Cut]
+    plain = cuts(run(Segmenter(CONFIG), heard))
+    assert all(same_cut(one, other) for one, other in zip(cuts(decisions), plain, strict=True))
+
+
+def test_it_is_settled_as_soon_as_the_time_is_over() -> None:
+    segmenter, speech_end_s = Segmenter(RESUMING), round(0.5 / FRAME_S) * FRAME_S + 0.64
+    for frame in frames(curve((0.5, 0.0), (0.64, 0.9), (1.5, 0.0))):
+        if Settled() in segmenter.push(frame):
+            break
+    assert frame.chunk.end_s - speech_end_s == pytest.approx(0.8, abs=FRAME_S + 1e-6)
+    assert segmenter.deadline() is None
+
+
+def test_a_click_within_the_time_is_not_going_on() -> None:
+    heard = frames(curve((0.5, 0.0), (0.64, 0.9), (0.7, 0.0), (0.064, 0.9), (1.0, 0.0)))
+    assert kinds(run(Segmenter(RESUMING), heard)) == [Onset, Cut, Settled]
+
+
+def test_an_utterance_that_would_become_too_long_is_not_taken_up_again() -> None:
+    heard = frames(curve((0.32, 0.0), (6.4, 0.9), (0.5, 0.0), (0.64, 0.9), (1.2, 0.0)))
+    decisions = run(Segmenter(RESUMING), heard)
+    assert kinds(decisions) == [Onset, Cut, Settled, Onset, Cut, Settled]
+
+
+@pytest.mark.parametrize("end", ["flush", "stall"])
+def test_who_leaves_will_not_go_on(end: str) -> None:
+    segmenter = Segmenter(RESUMING)
+    run(segmenter, frames(curve((0.5, 0.0), (0.64, 0.9), (0.4, 0.0))))
+    assert segmenter.deadline() is not None
+    assert (segmenter.flush(2.0) if end == "flush" else segmenter.expire(2.1)) == [Settled()]
+    run(segmenter, frames(curve((0.64, 0.9)), start_s=3.2))
+    (cut,) = cuts(segmenter.flush(4.0))
+    assert not cut.may_resume
+
+
+@given(st.lists(st.tuples(st.floats(0.03, 2.0), st.sampled_from([0.0, 0.4, 0.95])), min_size=1, max_size=40))
+def test_any_curve_settles_every_utterance_once_and_gives_each_sample_once(
+    parts: list[tuple[float, float]],
+) -> None:
+    segmenter = Segmenter(RESUMING, early_s=0.2)
+    decisions = run(segmenter, frames(curve(*parts))) + segmenter.flush(999.0)
+    last: list[Cut] = []
+    undecided = False
+    for decision in decisions:
+        match decision:
+            case Reopened():
+                assert undecided
+                last.pop()
+            case Cut():
+                last.append(decision)
+        if isinstance(decision, Onset):
+            assert not undecided
+        if not isinstance(decision, Pause | Resumed):
+            undecided = isinstance(decision, Cut) and decision.may_resume
+    assert not undecided
+    for before, after in zip(last, last[1:], strict=False):
+        assert before.end_s <= after.start_s + 1e-9
+    for cut in last:
+        assert cut.end_s - cut.start_s <= RESUMING.max_length_s + FRAME_S
+        assert len(cut.pcm) == round((cut.end_s - cut.pcm_start_s) * SAMPLE_RATE_HZ)
+        assert np.all(np.diff(cut.pcm) == 1)
