@@ -20,6 +20,7 @@ from realtime.live_events import LiveEvents
 from realtime.messages import Modality
 from realtime.redis_bus import Outbox, Writer, check, connect
 from realtime.redis_events import EventLog
+from realtime.redis_lease import ShardLeases
 from realtime.redis_reader import GroupReader
 from realtime.server import IngestConfig, make_app
 from realtime.session import Rooms
@@ -124,8 +125,11 @@ async def fuse(config: Settings, name: str, stop: asyncio.Event, ready: Ready) -
     runtime = take(engine, config.fusion.engine)
     async with connect(config.redis) as client:
         await check(client)
-        reader = GroupReader(client, config.redis, "inbox", "fuse", name)
-        service = FusionService(engine, config.fusion.assembler, reader, EventLog(client, config.redis))
+        reader = GroupReader(client, config.redis, "inbox", "fuse", "owner", shards=())
+        leases = ShardLeases(client, config.redis, name)
+        service = FusionService(
+            engine, config.fusion.assembler, reader, EventLog(client, config.redis), leases
+        )
         await service.warm_up()
         ready()
         async with asyncio.TaskGroup() as tasks:

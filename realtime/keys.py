@@ -29,6 +29,19 @@ class Keys:
         """Inbox of the fusion: notices of the ingest and features of the workers."""
         return f"{self.prefix}work:{{features:{shard}}}"
 
+    def lease(self, shard: int) -> str:
+        """Who owns a shard of the inbox, always with a TTL."""
+        return f"{self.prefix}lease:{{features:{shard}}}"
+
+    def fence(self, shard: int) -> str:
+        """The number of the shard's last owner."""
+        return f"{self.prefix}fence:{{features:{shard}}}"
+
+    @property
+    def owners(self) -> str:
+        """Sorted set of those who own shards, by the time they last said so."""
+        return f"{self.prefix}owners"
+
     def dead(self, stream: str) -> str:
         """Dead letters of a job stream."""
         return f"{stream}:dlq"
@@ -48,6 +61,10 @@ class Keys:
     def state(self, session_id: str) -> str:
         """Hash: status, seq, room, counters of one session."""
         return f"{self.prefix}{{{session_id}}}:state"
+
+    def window(self, session_id: str) -> str:
+        """Stream of a session's last utterances, from which another fusion process goes on."""
+        return f"{self.prefix}{{{session_id}}}:window"
 
     def done(self, session_id: str) -> str:
         """Hash of published event ids: what makes a repeat harmless."""

@@ -61,6 +61,8 @@ class RedisConfig:
     feed_maxlen: int = 100_000
     claim_idle_s: float = 30.0  # a job untouched for so long has lost its worker
     trim_every_s: float = 10.0
+    lease_s: float = 3.0  # a fusion that says nothing for so long has lost its shards
+    window_maxlen: int = 256  # utterances' traces of a session, from which another process goes on
     connect_timeout_s: float = 2.0
     socket_timeout_s: float = 5.0
     outbox_bytes: int = 64 << 20

@@ -76,8 +76,8 @@ class GroupReader:
         self.consumer = consumer
         self.pcm = pcm
         self.pictures = pictures
-        name = self._keys.segments if kind == "segments" else self._keys.inbox
-        self.streams = [name(shard) for shard in (range(config.shards) if shards is None else shards)]
+        self._name = self._keys.segments if kind == "segments" else self._keys.inbox
+        self.streams = [self._name(shard) for shard in (range(config.shards) if shards is None else shards)]
         self._who = f"{group}/{consumer}"
         self._outage = Outage(self._who)
         self._in_flight: set[tuple[str, str]] = set()  # (stream, id) handed out and not settled
@@ -85,6 +85,18 @@ class GroupReader:
         self._sweeps: deque[_Sweep] = deque()
         self._next_claim_s = self._next_trim_s = 0.0  # monotonic
         self._start_over()
+
+    def assign(self, shards: Iterable[int]) -> None:
+        """From now on read these shards alone; of one that is new, first what its reader before us left."""
+        before, self.streams = self.streams, [self._name(shard) for shard in shards]
+        self._sweeps = deque(sweep for sweep in self._sweeps if sweep.stream in self.streams)
+        self._in_flight = {each for each in self._in_flight if each[0] in self.streams}
+        self._sweeps.extend(_Sweep(stream, own=True) for stream in self.streams if stream not in before)
+        self._groups_exist = False
+
+    def shard_of(self, session_id: str) -> int:
+        """Where the entries of a session are."""
+        return self._keys.shard_of(session_id)
 
     async def read(self, count: int, block_ms: int) -> list[Delivery]:
         """At most max(count, shards) deliveries; [] after `block_ms` (2 s at most; 0 = do not wait).
@@ -156,6 +168,9 @@ class GroupReader:
         self._sweeps = deque(_Sweep(stream, own=True) for stream in self.streams)
 
     async def _read(self, count: int, block_ms: int) -> list[Delivery]:
+        if not self.streams:
+            await asyncio.sleep(block_ms / 1000)
+            return []
         if not self._groups_exist:
             for stream in self.streams:
                 await self._create_group(stream)
