@@ -22,6 +22,7 @@ from realtime.redis_bus import Outbox, Writer, check, connect
 from realtime.redis_events import EventLog
 from realtime.redis_lease import ShardLeases
 from realtime.redis_reader import GroupReader
+from realtime.register import Register
 from realtime.server import IngestConfig, make_app
 from realtime.session import Rooms
 from realtime.vad import VadModel
@@ -52,6 +53,9 @@ async def ingest(config: Settings, stop: asyncio.Event, ready: Ready) -> None:
 
         rooms = Rooms(config.session, VadModel(), outbox.put, refuse, unread)
 
+        register = Register(client, config.redis, lambda: rooms.sessions)
+        registering = asyncio.create_task(register.run(), name="register")
+
         async def is_ready() -> str | None:
             return refuse()
 
@@ -68,6 +72,7 @@ async def ingest(config: Settings, stop: asyncio.Event, ready: Ready) -> None:
         finally:
             stopped.cancel()
             watch.cancel()
+            registering.cancel()
             await _close(runner, rooms, outbox, carrier)
 
 

@@ -12,7 +12,8 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
@@ -116,6 +117,17 @@ async def check(client: redis.asyncio.Redis) -> None:
         await client.ping()
     except exceptions.RedisError as error:
         raise BusError(f"Redis does not answer: {error}") from None
+
+
+@asynccontextmanager
+async def answering(config: RedisConfig) -> AsyncIterator[redis.asyncio.Redis]:
+    """A client for one command of a person, to whom an outage is one line (BusError) instead of a wait."""
+    async with connect(config) as client:
+        await check(client)
+        try:
+            yield client
+        except exceptions.RedisError as error:
+            raise BusError(f"Redis failed half way ({error}): give the command again") from None
 
 
 def is_away(error: exceptions.RedisError) -> bool:

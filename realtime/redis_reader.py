@@ -22,6 +22,7 @@ from realtime import wire
 from realtime.errors import BusError, WireError
 from realtime.messages import Message, Pcm, Segment
 from realtime.redis_bus import MAX_BLOCK_MS, Outage, RedisConfig, is_away, patiently
+from realtime.redis_trim import trim
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +180,7 @@ class GroupReader:
         if now_s >= self._next_trim_s:
             self._next_trim_s = now_s + self._config.trim_every_s
             for stream in self.streams:
-                await self._trim(stream)
+                await trim(self._client, stream)
         if now_s >= self._next_claim_s:
             self._next_claim_s = now_s + self._config.claim_idle_s / 4
             self._sweeps.extend(_Sweep(stream, own=False) for stream in self.streams)
@@ -261,15 +262,3 @@ class GroupReader:
         blobs = dict(zip(kinds, found, strict=True))
         whole = wire.decode_segment(fields, blobs.get("pcm"), blobs.get("pictures"))
         return whole, None in blobs.values()
-
-    async def _trim(self, stream: str) -> None:
-        """Drop what every group has done with. Never XDEL: it makes the groups' `lag` unknown."""
-        floors = []
-        groups: Any = await self._client.xinfo_groups(stream)
-        for group in groups:
-            pending: Any = await self._client.xpending(stream, group["name"])
-            first = pending["min"]  # the oldest entry not acknowledged, None where there is none
-            floors.append(first or group["last-delivered-id"])
-        if floors:
-            oldest = min(floors, key=lambda entry_id: tuple(map(int, entry_id.split(b"-"))))
-            await self._client.xtrim(stream, minid=oldest, approximate=True)

@@ -50,6 +50,8 @@ def test_help_names_every_command() -> None:
         "doctor",
         "schema",
         "config",
+        "session",
+        "dlq",
     ):
         assert f"│ {command} " in shown.stdout
 
