@@ -30,7 +30,7 @@ class AssemblerConfig:
 
     modalities: tuple[Modality, ...] = MODALITIES  # the extractors that run
     deadline_s: float = 1.5
-    final_s: float = 6.0
+    final_s: float = 12.0  # longer than a job's deadline: a worker that comes back still answers
 
     def __post_init__(self) -> None:
         if not 0 < self.deadline_s <= self.final_s:
