@@ -118,6 +118,11 @@ class Assembler:
             known.utterance = replace(known.utterance, may_resume=False)
         return self.expire(now_s)
 
+    def settle_all(self, now_s: float) -> list[Assembled]:
+        """Nobody will go on any more."""
+        waiting = [*self._queue, *self._provisional.values()]
+        return [out for each in waiting for out in self.settle(each.utterance.utterance_id, now_s)]
+
     def answer(self, answer: Answer, now_s: float) -> list[Assembled]:
         """An extractor spoke: before its utterance's turn, in time, or as a correction before the end."""
         known = self._known(answer.utterance_id)

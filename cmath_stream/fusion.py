@@ -69,7 +69,7 @@ class _Said:
     latency_ms: Mapping[str, int] | None
 
 
-Outcome = Event | Pending | Confirmed | SessionStarted | UtteranceDropped | SessionClosed
+Outcome = Event | Pending | Confirmed | SessionStarted | UtteranceStarted | UtteranceDropped | SessionClosed
 
 
 class SessionFusion:
@@ -87,6 +87,9 @@ class SessionFusion:
         self._traces: list[Trace] = []
         self._started: SessionStarted | None = None
         self._closing: SessionClosed | None = None
+        self._open: dict[str, str] = {}  # utterance → participant, of those that have begun and not ended
+        self._at_ms = 0  # end of what was said last
+        self._begun = 0
         self._emotions = 0
         self._dropped = 0
         self.closed = False
@@ -102,12 +105,14 @@ class SessionFusion:
             case ParticipantLeft():
                 return [events.participant_left(message)]
             case UtteranceStarted():
-                return [events.utterance_started(message)]
+                return [message]
             case UtteranceSettled():
                 return self._outcomes(self._assembler.settle(message.utterance_id, now_s))
             case UtteranceDropped():
                 return [message]
             case UtteranceEnded():
+                self._open.pop(message.utterance_id, None)
+                self._at_ms = max(self._at_ms, message.end_ms)
                 ended = events.utterance_ended(message)
                 return [ended, *self._outcomes(self._assembler.announce(message, now_s))]
             case SessionClosed():
@@ -119,6 +124,24 @@ class SessionFusion:
     def expire(self, now_s: float) -> list[Outcome]:
         """What the clock makes due."""
         return self._outcomes(self._assembler.expire(now_s))
+
+    def lose(self, now_s: float) -> list[Outcome]:
+        """The ingest is gone: what is open is dropped, what can still be answered is, and then it is over.
+
+        Of what was said and never written nobody knows.
+        """
+        out: list[Outcome] = [
+            UtteranceDropped(self._session_id, pid, uid, "ingest_lost") for uid, pid in self._open.items()
+        ]
+        self._open.clear()
+        assembled = self._assembler.settle_all(now_s)
+        self._closing = SessionClosed(self._session_id, self._at_ms, "ingest_lost", self._begun)
+        return out + self._outcomes(assembled)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing more will be said."""
+        return self._closing is not None
 
     @property
     def idle(self) -> bool:
@@ -145,6 +168,7 @@ class SessionFusion:
                 self._averages[pid] = RunningEmotion.of(trace.average)
             self._started = trace.started or self._started
             self._emotions, self._dropped = trace.emotions, trace.dropped
+            self._open, self._begun = dict(trace.open), trace.begun
             if uid:
                 self._assembler.resume(uid, trace.revision + 1)
             if trace.is_end:
@@ -171,7 +195,14 @@ class SessionFusion:
             case SessionStarted():
                 self._trace("", "", 0, is_end=False)  # of no utterance yet: that there is a session
                 return [events.session_started(outcome)]
+            case UtteranceStarted():
+                if outcome.utterance_id not in self._open and outcome.utterance_id not in self._ended:
+                    self._open[outcome.utterance_id] = outcome.participant_id
+                    self._begun += 1
+                self._trace("", "", 0, is_end=False)
+                return [events.utterance_started(outcome)]
             case UtteranceDropped():
+                self._open.pop(outcome.utterance_id, None)
                 if self._ends(outcome.utterance_id):
                     self._dropped += 1
                 self._trace(outcome.utterance_id, outcome.participant_id, 0, is_end=True)
@@ -221,7 +252,8 @@ class SessionFusion:
         average = self._averages.get(pid)
         self._traces.append(Trace(
             uid, pid, revision, is_end, vectors or {}, means or {}, average.state() if average else None,
-            self._window.speakers, self._emotions, self._dropped, self._started,
+            self._window.speakers, dict(self._open), self._begun, self._emotions, self._dropped,
+            self._started,
         ))  # fmt: skip
 
     def _outcomes(self, assembled: list[Assembled]) -> list[Outcome]:

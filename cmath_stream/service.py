@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 _READ_AT_ONCE = 256
 _BLOCK_MS = 100  # upper bound of the wait for new entries: deadlines are looked at this often
 _SILENT_S = 3600.0  # a session of which nothing is heard for so long has lost its ingest
+_LOOK_S = 1.0  # how often it is asked whether sessions have their ingest
+_ORPHANED_S = 2.5  # silence of an ingest, after its time is over, that means its death
 _DRAIN_S = 10.0  # after SIGTERM, for utterances whose features are still on the way
 
 
@@ -54,6 +56,8 @@ class _Session:
     held: list[tuple[str, Delivery]] = field(default_factory=list)  # (utterance id, entry) not done yet
     attempts: dict[str, int] = field(default_factory=dict)  # utterance id → whose media go at its end
     seen_s: float = 0.0  # monotonic
+    was_held: bool = False  # an ingest has told that it holds it
+    unheld_s: float | None = None  # monotonic, since when none does
 
 
 class FusionService:
@@ -78,6 +82,7 @@ class FusionService:
         self._sessions: dict[str, _Session] = {}
         self._closed: deque[str] = deque(maxlen=1024)  # sessions that ended lately
         self._refused: set[str] = set()
+        self._next_look_s = 0.0  # monotonic
 
     async def warm_up(self) -> None:
         """Run the model through its true path."""
@@ -156,6 +161,7 @@ class FusionService:
                     await self._attempt(session, message)
             else:
                 settled.append(delivery)
+        outcomes += await self._orphans(now_s)
         for session in self._sessions.values():
             outcomes += [(session, outcome) for outcome in session.fusion.expire(now_s)]
         await self._publish(outcomes)
@@ -171,6 +177,25 @@ class FusionService:
                 del self._sessions[session_id]
         if settled:
             await self._reader.ack(settled)
+
+    async def _orphans(self, now_s: float) -> list[tuple[_Session, Outcome]]:
+        """Now and then: the ends of sessions whose ingest has died."""
+        if now_s < self._next_look_s:
+            return []
+        self._next_look_s = now_s + _LOOK_S
+        running = [(sid, each) for sid, each in self._sessions.items() if not each.fusion.is_closing]
+        out: list[tuple[_Session, Outcome]] = []
+        held = await self._events.held([sid for sid, _ in running])
+        for (session_id, session), is_held in zip(running, held, strict=True):
+            session.was_held |= is_held
+            if is_held or not session.was_held:
+                session.unheld_s = None
+            elif session.unheld_s is None:
+                session.unheld_s = now_s
+            elif now_s - max(session.unheld_s, session.seen_s) >= _ORPHANED_S:
+                log.warning("session %s: its ingest is gone", session_id[:8])
+                out += [(session, outcome) for outcome in session.fusion.lose(now_s)]
+        return out
 
     async def _session(self, message: InboxMessage, now_s: float) -> _Session | None:
         """The session of a message, taken over from whoever had it; None when it is closed. Raises Fenced."""

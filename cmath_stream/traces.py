@@ -36,7 +36,7 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One answer to one utterance; without ids, the session's start."""
+    """One answer to one utterance; without ids, only that the session or an utterance has begun."""
 
     utterance_id: str
     participant_id: str
@@ -46,6 +46,8 @@ class Trace:
     means: Mapping[str, Mean]  # of the speaker by modality, the utterance included
     average: Average | None  # of the speaker; None: nothing final yet
     speakers: Mapping[str, int]  # participant → number in the window
+    open: Mapping[str, str]  # utterance → participant, of those that have begun and not ended
+    begun: int  # utterances of the session so far
     emotions: int  # utterances of the session that ended so, this one included
     dropped: int
     started: SessionStarted | None
@@ -62,6 +64,8 @@ def encode(trace: Trace) -> tuple[bytes, bytes]:
         "means": [(name, mean.count, mean.total.size) for name, mean in trace.means.items()],
         "average": asdict(trace.average) if trace.average else None,
         "speakers": dict(trace.speakers),
+        "open": dict(trace.open),
+        "begun": trace.begun,
         "emotions": trace.emotions,
         "dropped": trace.dropped,
         "started": asdict(trace.started) if trace.started else None,
@@ -91,6 +95,8 @@ def decode(head: bytes, blob: bytes) -> Trace:
         means=means,
         average=Average(**(average | {"sums": tuple(average["sums"])})) if average else None,
         speakers=said["speakers"],
+        open=said["open"],
+        begun=said["begun"],
         emotions=said["emotions"],
         dropped=said["dropped"],
         started=SessionStarted(**said["started"]) if said["started"] else None,

@@ -176,6 +176,17 @@ class EventLog:
 
         await patiently(call, "events")
 
+    async def held(self, session_ids: Sequence[str]) -> list[bool]:
+        """Whether an ingest holds each of these sessions (see register)."""
+
+        async def call() -> list[bool]:
+            pipe = self._client.pipeline(transaction=False)
+            for session_id in session_ids:
+                pipe.exists(self._keys.held(session_id))
+            return [bool(found) for found in await pipe.execute()]
+
+        return await patiently(call, "events") if session_ids else []
+
     async def drop_media(self, session_id: str, utterance_id: str, attempt: int) -> None:
         """Delete the media blobs of an utterance that is done; `attempt` is the one it was announced with."""
         names = self._keys.media(session_id, utterance_id, attempt)

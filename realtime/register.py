@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HELD_S = 10  # so long after the death of its ingest a session still counts as held
+HELD_S = 5  # so long after the death of its ingest a session still counts as held
 BEAT_S = 1.0
 REASON = "operator"  # why such a session closed
 

@@ -294,3 +294,18 @@ async def test_two_processes_share_the_sessions_and_one_alone_has_them_all(line:
 
 async def _shared(*services: FusionService) -> bool:
     return all(len(service._leases.held) == 1 for service in services)
+
+
+async def test_a_session_whose_ingest_died_is_ended(line: Line) -> None:
+    async with line.running():
+        await line.client.set(line.config.keys.held("s"), "{}", px=1500)  # as a living ingest renews it
+        await line.writer.write(
+            [*opening(), *spoken(0), *answers(0), UtteranceStarted("s", "anna", "anna.1", 2000)]
+        )
+        await until(line.has(1, "session.closed"), timeout_s=15.0)
+    told = await line.events()
+    assert [e["reason"] for e in told if e["type"] in ("utterance.dropped", "session.closed")] == [
+        "ingest_lost"
+    ] * 2
+    assert told[-1]["totals"] == {"started": 2, "emotions": 1, "dropped": 1}
+    assert await line.unsettled() == 0

@@ -15,7 +15,7 @@ from cmath_stream import traces
 from cmath_stream.assembler import AssemblerConfig
 from cmath_stream.engine import Engine
 from cmath_stream.events import Event
-from cmath_stream.fusion import Pending, SessionFusion
+from cmath_stream.fusion import Outcome, Pending, SessionFusion
 from cmath_stream.prediction import EngineConfig
 from cmath_stream.traces import Average, Mean, Trace
 from realtime.messages import (
@@ -28,6 +28,7 @@ from realtime.messages import (
     UtteranceDropped,
     UtteranceEnded,
     UtteranceSettled,
+    UtteranceStarted,
 )
 from tests.checkpoints import tiny
 
@@ -47,12 +48,12 @@ class Hands:
         self.left: list[tuple[bytes, bytes]] = []  # what Redis holds
         self.told: dict[str, Event] = {}  # by id, the first alone
         self.unsettled: list[tuple[str, InboxMessage]] = []
-        self._fusion = SessionFusion("s", CONFIG, engine)
+        self.fusion = SessionFusion("s", CONFIG, engine)
 
     def change(self) -> None:
         """The process dies; the next one reads what was not acknowledged again."""
-        self._fusion = SessionFusion("s", CONFIG, self.engine)
-        self._fusion.restore(traces.decode(*each) for each in self.left)
+        self.fusion = SessionFusion("s", CONFIG, self.engine)
+        self.fusion.restore(traces.decode(*each) for each in self.left)
         again, self.unsettled = self.unsettled, []
         for _, message in again:
             self.push(message)
@@ -60,13 +61,16 @@ class Hands:
     def push(self, message: InboxMessage) -> None:
         if isinstance(message, Features | FeaturesMissing | UtteranceEnded | UtteranceSettled):
             self.unsettled.append((message.utterance_id, message))
-        for outcome in self._fusion.push(message, 0.0):
+        self.take(self.fusion.push(message, 0.0))
+        self.unsettled = [(uid, each) for uid, each in self.unsettled if self.fusion.owes(uid)]
+
+    def take(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
             prediction = self.engine.step([outcome.window])[0] if isinstance(outcome, Pending) else None
-            events = self._fusion.tell(outcome, prediction)
-            self.left += [traces.encode(trace) for trace in self._fusion.take_traces()]
+            events = self.fusion.tell(outcome, prediction)
+            self.left += [traces.encode(trace) for trace in self.fusion.take_traces()]
             for event in events:
                 self.told.setdefault(event["event_id"], event)
-        self.unsettled = [(uid, each) for uid, each in self.unsettled if self._fusion.owes(uid)]
 
     def emotions(self) -> dict[str, Event]:
         """The final ones by utterance."""
@@ -158,7 +162,9 @@ def test_a_trace_is_the_same_after_the_wire() -> None:
     mean = Mean(7, np.full(2, 0.5, np.float32))
     started = SessionStarted("s", "r", 1, None, "arrival")
     average = Average(3, 900, 1, 0.25, (0.1, 0.2))
-    trace = Trace("a.0", "a", 2, True, vectors, {"audio": mean}, average, {"a": 0}, 5, 1, started)
+    trace = Trace(
+        "a.0", "a", 2, True, vectors, {"audio": mean}, average, {"a": 0}, {"a.1": "a"}, 4, 5, 1, started
+    )
     again = traces.decode(*traces.encode(trace))
     assert again.vectors.keys() == vectors.keys()
     assert all(np.array_equal(again.vectors[name], vectors[name]) for name in vectors)
@@ -168,7 +174,7 @@ def test_a_trace_is_the_same_after_the_wire() -> None:
 
 
 def test_a_trace_that_was_cut_is_refused() -> None:
-    trace = Trace("a.0", "a", 0, False, {"text": np.ones(3, np.float32)}, {}, None, {}, 0, 0, None)
+    trace = Trace("a.0", "a", 0, False, {"text": np.ones(3, np.float32)}, {}, None, {}, {}, 0, 0, 0, None)
     head, blob = traces.encode(trace)
     with pytest.raises(ValueError):
         traces.decode(head, blob[:-4])
@@ -182,3 +188,21 @@ def test_a_trace_holds_no_words(engine: Engine, tmp_path: Path) -> None:
             message = replace(message, text="a secret")
         hands.push(message)
     assert hands.left and all(b"secret" not in head + blob for head, blob in hands.left)
+
+
+def test_when_the_ingest_dies_every_utterance_still_has_its_end(engine: Engine) -> None:
+    hands = Hands(engine)
+    for message in conversation(1, open_end=True)[:-2]:
+        hands.push(message)  # ben.0 is answered, and might go on
+    for uid in ("anna.1", "anna.2"):
+        hands.push(UtteranceStarted("s", "anna", uid, 900))
+    hands.push(UtteranceEnded("s", "anna", "anna.1", 1, 900, 1500, False, 0, 300, 0))
+    hands.change()  # and the fusion with it: the next one knows what was open
+    hands.take(hands.fusion.lose(0.0))
+    dropped = [e for e in hands.told.values() if e["type"] == "utterance.dropped"]
+    assert [(e["utterance_id"], e["reason"]) for e in dropped] == [("anna.2", "ingest_lost")]
+    assert list(hands.emotions()) == ["ben.0"]
+    hands.take(hands.fusion.expire(99.0))  # nobody answered anna.1
+    closed = hands.last("session.closed")
+    assert closed["reason"] == "ingest_lost" and closed["at_ms"] == 1500
+    assert closed["totals"] == {"started": 2, "emotions": 1, "dropped": 2}
