@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -186,11 +187,18 @@ async def test_two_hundred_utterances_survive_every_kind_of_death(tmp_path: Path
         async def kill(*role: str) -> None:
             made.of(*role).signal(signal.SIGKILL)
 
+        one, two = (made.of("worker", "fuse", "--name", name) for name in ("fuse-1", "fuse-2"))
+
+        async def kill_in_turn() -> None:
+            one.signal(signal.SIGKILL)
+            await asyncio.sleep(1)
+            await one.ready.wait()
+            two.signal(signal.SIGKILL)
+
         acts: list[tuple[float, Callable[[], Awaitable[None]]]] = [
-            *[(5, lambda m=m: kill("worker", m)) for m in WORKERS],
-            (5, lambda: kill("worker", "fuse", "--name", "fuse-1")),
-            (8, lambda: kill("worker", "fuse", "--name", "fuse-2")),
-            (8, lambda: freeze(made.of("worker", "fuse", "--name", "fuse-1"), 6.0)),
+            *[(4, lambda m=m: kill("worker", m)) for m in WORKERS],
+            (4, kill_in_turn),
+            (6, lambda: freeze(one, 6.0)),  # by now it owns everything
             (3, redis_restarts),
         ]
         calls = [asyncio.create_task(publish(made, tmp_path, room)) for room in range(ROOMS)]
@@ -206,6 +214,7 @@ async def test_two_hundred_utterances_survive_every_kind_of_death(tmp_path: Path
         await until(over, timeout_s=90)
         events = await told(made)
         starts = {name: keeper.starts for name, keeper in made.keepers.items()}
+        await an_ingest_dies(made, tmp_path)
 
     assert all(starts[f"worker {modality}"] == 2 for modality in WORKERS), starts
     sessions = collections.defaultdict(list)
@@ -230,6 +239,35 @@ async def test_two_hundred_utterances_survive_every_kind_of_death(tmp_path: Path
     print(f"{said} emotions, {dropped} dropped, 0 lost, 0 twice; used: {dict(ends)}; starts: {starts}")
     assert len(sessions) == ROOMS and said + dropped == ROOMS * len(PEOPLE) * UTTERANCES
     assert dropped <= 0.05 * said  # those for which no worker was there until their deadline
+
+
+async def an_ingest_dies(made: Installation, folder: Path) -> None:
+    """What was open ends within ten seconds; the publisher sees its calls end."""
+    before = {event["session_id"] for event in await told(made)}
+
+    async def this(kind: str) -> list[Event]:
+        return [e for e in await told(made) if e["session_id"] not in before and e["type"] == kind]
+
+    call = asyncio.create_task(publish(made, folder, ROOMS))
+
+    async def speaking() -> bool:
+        started, ended = len(await this("utterance.started")), len(await this("utterance.ended"))
+        return started > ended >= 4
+
+    await until(speaking, timeout_s=60)
+    made.of("serve").signal(signal.SIGKILL)
+    died_s = time.monotonic()
+
+    async def dropped() -> bool:
+        return bool(await this("utterance.dropped"))
+
+    await until(dropped, timeout_s=20)
+    took_s = time.monotonic() - died_s
+    (lost,) = {event["reason"] for event in await this("utterance.dropped")}
+    print(f"an ingest died: what was open ended after {took_s:.1f} s as {lost}")
+    assert lost == "ingest_lost" and took_s <= 10.0
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
 
 
 def _used(event: Event) -> str:
