@@ -18,7 +18,7 @@ from typing import Any, Literal
 import redis.asyncio
 from redis import exceptions
 
-from realtime import wire
+from realtime import telemetry, wire
 from realtime.errors import BusError, WireError
 from realtime.messages import Message, Pcm, Segment
 from realtime.redis_bus import MAX_BLOCK_MS, Outage, RedisConfig, is_away, patiently
@@ -143,6 +143,7 @@ class GroupReader:
         fields: dict[Any, Any] = {**delivery.fields, **note}
         key = self._keys.dead(delivery.stream)
         await patiently(lambda: self._client.xadd(key, fields, maxlen=self._config.dead_maxlen), self._who)
+        telemetry.DLQ_TOTAL.labels(stage=self.group).inc()
         log.warning("%s: entry %s goes to the dead letters: %s", self._who, delivery.entry_id, error)
         await self.ack([delivery])
 
@@ -235,6 +236,7 @@ class GroupReader:
                 )
                 fields = taken[0][1] if taken else None
                 if fields:
+                    telemetry.REDELIVERED_TOTAL.labels(stage=self.group).inc()
                     return await self._delivery(sweep.stream, entry_id, fields, row["times_delivered"] + 1)
                 if not await self._client.xrange(sweep.stream, entry_id, entry_id):
                     await self._client.xack(sweep.stream, self.group, entry_id)  # trimmed before it was done
