@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cmath_stream import bench_cli, engine_cli, training_cli
+from cmath_stream import bench_cli, engine_cli, token_cli, training_cli
 from realtime.errors import CmathStreamError, SettingsError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ app.add_typer(schema_app, name="schema")
 app.add_typer(config_app, name="config")
 app.add_typer(engine_cli.app, name="engine")
 app.add_typer(bench_cli.app, name="bench")
+app.add_typer(token_cli.app, name="token")
 
 RedisUrl = Annotated[str | None, typer.Option("--redis", metavar="URL", help="Redis; default $REDIS_URL.")]
 
@@ -116,6 +117,8 @@ def up(context: typer.Context, redis: RedisUrl = None) -> None:
         async with everything(context.obj.arguments(), settings.redis.url) as running:
             host, port = settings.ingest.host, settings.ingest.port
             typer.echo(f"ready.  page:       {url_of(host, port, settings.ingest.token)}")
+            if settings.ingest.jwt.enabled:
+                typer.echo("        token:      cmath-stream token mint --room ROOM --action publish")
             typer.echo(f"        join:       http://{host}:{port}/whip/ROOM (WHIP)")
             typer.echo(f"        subscribe:  cmath-stream tail --redis {without_password(running.redis_url)}")
             typer.echo(f"        publish:    cmath-stream publish FILE --whip http://{host}:{port}/whip/ROOM")
@@ -278,8 +281,9 @@ def config_show(context: typer.Context) -> None:
     from realtime.settings import to_dict
 
     shown = to_dict(context.obj.settings())
-    if shown["ingest"]["token"]:
-        shown["ingest"]["token"] = "***"
+    for section, secret in ((shown["ingest"], "token"), (shown["ingest"]["jwt"], "secret")):
+        if section[secret]:
+            section[secret] = "***"
     if shown["redis"]["url"]:
         shown["redis"]["url"] = without_password(shown["redis"]["url"])
     typer.echo(json.dumps(shown, indent=2))
