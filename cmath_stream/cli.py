@@ -90,9 +90,7 @@ def _main(
 ) -> None:
     if log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise typer.BadParameter(f"unknown level {log_level!r}", param_hint="--log-level")
-    logging.basicConfig(
-        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname).1s %(name)s: %(message)s"
-    )
+    set_up_logging(log_level.upper())
     if parent is not None:
         from cmath_stream.parenthood import die_with
 
@@ -290,6 +288,17 @@ def config_show(context: typer.Context) -> None:
 
 
 # ---- running ---------------------------------------------------------------------------------------
+
+
+def set_up_logging(level: str) -> None:
+    """To standard error, at this level; what other libraries have below a warning is left out.
+
+    aiortc and aioice would tell session descriptions there: addresses of people, and ICE passwords.
+    """
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
+    for name in ("realtime", "workers", "cmath_stream"):
+        logging.getLogger(name).setLevel(level)
+    logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger("realtime").level))
 
 
 def _say_ready() -> None:
