@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_FILE ?=
 BENCH ?= segmentation
-PACKAGES := realtime workers cmath_stream bench tests
+PACKAGES := realtime workers cmath_stream bench tests deploy
 
 .PHONY: setup demo test slow check e2e bench results
 

@@ -30,7 +30,7 @@ class AssemblerConfig:
 
     modalities: tuple[Modality, ...] = MODALITIES  # the extractors that run
     deadline_s: float = 1.5
-    final_s: float = 6.0
+    final_s: float = 12.0  # longer than a job's deadline: a worker that comes back still answers
 
     def __post_init__(self) -> None:
         if not 0 < self.deadline_s <= self.final_s:
@@ -77,6 +77,7 @@ class Assembler:
         self._queue: deque[_Waiting] = deque()  # not yet answered at all, in conversation order
         self._provisional: dict[str, _Waiting] = {}  # answered once, still incomplete
         self._early: OrderedDict[str, _Early] = OrderedDict()  # answered before their turn
+        self._resumed: dict[str, int] = {}  # first revision of those that another process had answered
         self._done: deque[str] = deque(maxlen=_KEPT)  # corrections that come after the end change nothing
 
     @property
@@ -88,6 +89,10 @@ class Assembler:
         """Whether something known of this utterance has not yet led to its final answer."""
         return self._known(utterance_id) is not None or utterance_id in self._early
 
+    def resume(self, utterance_id: str, revision: int) -> None:
+        """Another process had answered this utterance; announced here, it begins with this revision."""
+        self._resumed[utterance_id] = revision
+
     def announce(self, utterance: UtteranceEnded, now_s: float) -> list[Assembled]:
         """An utterance took its place, or keeps it and ended anew; new ones come in order of `index`."""
         uid = utterance.utterance_id
@@ -98,7 +103,8 @@ class Assembler:
         known = self._known(uid)
         if known is None:
             if uid not in self._done:
-                self._queue.append(_Waiting(utterance, now_s, due_s, answers))
+                revision = self._resumed.pop(uid, 0)
+                self._queue.append(_Waiting(utterance, now_s, due_s, answers, revision))
             return self.expire(now_s)
         known.utterance, known.since_s, known.answers, known.said = utterance, now_s, answers, False
         if uid in self._provisional:  # in the queue it may not hold the others any longer than before
@@ -111,6 +117,11 @@ class Assembler:
         if known is not None:
             known.utterance = replace(known.utterance, may_resume=False)
         return self.expire(now_s)
+
+    def settle_all(self, now_s: float) -> list[Assembled]:
+        """Nobody will go on any more."""
+        waiting = [*self._queue, *self._provisional.values()]
+        return [out for each in waiting for out in self.settle(each.utterance.utterance_id, now_s)]
 
     def answer(self, answer: Answer, now_s: float) -> list[Assembled]:
         """An extractor spoke: before its utterance's turn, in time, or as a correction before the end."""

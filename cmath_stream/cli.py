@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cmath_stream import bench_cli, engine_cli, token_cli, training_cli
+from cmath_stream import bench_cli, dlq_cli, engine_cli, session_cli, token_cli, training_cli
+from cmath_stream.console import RedisUrl
 from realtime.errors import CmathStreamError, SettingsError
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ app.add_typer(config_app, name="config")
 app.add_typer(engine_cli.app, name="engine")
 app.add_typer(bench_cli.app, name="bench")
 app.add_typer(token_cli.app, name="token")
-
-RedisUrl = Annotated[str | None, typer.Option("--redis", metavar="URL", help="Redis; default $REDIS_URL.")]
+app.add_typer(session_cli.app, name="session")
+app.add_typer(dlq_cli.app, name="dlq")
 
 
 class WorkerRole(StrEnum):

@@ -49,6 +49,11 @@ def event_id(session_id: str, subject: str, revision: int = 0) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{session_id}|{subject}|{revision}"))
 
 
+def end_id(session_id: str, utterance_id: str) -> str:
+    """Of an utterance's one end, its final emotion or its being dropped: it cannot be published twice."""
+    return event_id(session_id, f"{utterance_id}|end")
+
+
 def emotion(
     assembled: Assembled,
     prediction: Prediction,
@@ -64,6 +69,8 @@ def emotion(
     ranked = prediction.probabilities
     best = max(range(len(ranked)), key=ranked.__getitem__)
     event = _base("emotion.utterance", utterance.session_id, utterance.utterance_id, assembled.revision)
+    if assembled.is_final:
+        event["event_id"] = end_id(utterance.session_id, utterance.utterance_id)
     event |= {
         "participant_id": utterance.participant_id,
         "utterance_id": utterance.utterance_id,
@@ -171,7 +178,7 @@ def utterance_ended(message: UtteranceEnded) -> Event:
 
 def utterance_dropped(message: UtteranceDropped) -> Event:
     """utterance.dropped: the other way an utterance can end."""
-    event = _base("utterance.dropped", message.session_id, f"{message.utterance_id}|dropped")
+    event = _base("utterance.dropped", message.session_id, f"{message.utterance_id}|end")
     return event | {
         "participant_id": message.participant_id,
         "utterance_id": message.utterance_id,

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cmath_stream.traces import Average
+
 HALF_LIFE_S = 20.0
 AHEAD = 0.1
 
@@ -27,6 +29,18 @@ class RunningEmotion:
     def probabilities(self) -> tuple[float, ...]:
         """In the model's order of labels; they sum to 1."""
         return tuple(each / self._weight for each in self._sums)
+
+    @classmethod
+    def of(cls, average: Average) -> RunningEmotion:
+        """As another process left it."""
+        made = cls()
+        made.utterances, made.at_ms, made.leading = average.utterances, average.at_ms, average.leading
+        made._sums, made._weight = list(average.sums), average.weight
+        return made
+
+    def state(self) -> Average:
+        """All that `of` needs."""
+        return Average(self.utterances, self.at_ms, self.leading, self._weight, tuple(self._sums))
 
     def add(self, start_ms: int, end_ms: int, probabilities: Sequence[float]) -> None:
         """One final utterance; one that comes late counts as it would have in its place."""

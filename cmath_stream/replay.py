@@ -17,7 +17,7 @@ from cmath_stream.ahead import ahead
 from cmath_stream.assembler import AssemblerConfig
 from cmath_stream.engine import Engine
 from cmath_stream.events import Event
-from cmath_stream.fusion import Confirmed, Outcome, Pending, SessionFusion
+from cmath_stream.fusion import Outcome, Pending, SessionFusion
 from cmath_stream.inputs import Source
 from realtime.conversation import Conversation, ConversationConfig
 from realtime.listener import Listener, hear
@@ -120,12 +120,8 @@ class Replay:
         pending = [outcome for outcome in outcomes if isinstance(outcome, Pending)]
         predictions = iter(self._engine.step([one.window for one in pending]))
         for outcome in outcomes:
-            if isinstance(outcome, Pending):
-                yield from fusion.finish(outcome, next(predictions), latency_ms=None)
-            elif isinstance(outcome, Confirmed):
-                yield from fusion.confirm(outcome)
-            else:
-                yield outcome
+            yield from fusion.tell(outcome, next(predictions) if isinstance(outcome, Pending) else None)
+        fusion.take_traces()  # nobody goes on with a replay
 
     def _listener(self) -> Listener:
         return Listener(self._config.segmenter.stall_s, nonverbal=self._config.nonverbal)

@@ -20,7 +20,9 @@ from realtime.live_events import LiveEvents
 from realtime.messages import Modality
 from realtime.redis_bus import Outbox, Writer, check, connect
 from realtime.redis_events import EventLog
+from realtime.redis_lease import ShardLeases
 from realtime.redis_reader import GroupReader
+from realtime.register import Register
 from realtime.server import IngestConfig, make_app
 from realtime.session import Rooms
 from realtime.vad import VadModel
@@ -51,6 +53,9 @@ async def ingest(config: Settings, stop: asyncio.Event, ready: Ready) -> None:
 
         rooms = Rooms(config.session, VadModel(), outbox.put, refuse, unread)
 
+        register = Register(client, config.redis, lambda: rooms.sessions)
+        registering = asyncio.create_task(register.run(), name="register")
+
         async def is_ready() -> str | None:
             return refuse()
 
@@ -67,6 +72,7 @@ async def ingest(config: Settings, stop: asyncio.Event, ready: Ready) -> None:
         finally:
             stopped.cancel()
             watch.cancel()
+            registering.cancel()
             await _close(runner, rooms, outbox, carrier)
 
 
@@ -124,8 +130,11 @@ async def fuse(config: Settings, name: str, stop: asyncio.Event, ready: Ready) -
     runtime = take(engine, config.fusion.engine)
     async with connect(config.redis) as client:
         await check(client)
-        reader = GroupReader(client, config.redis, "inbox", "fuse", name)
-        service = FusionService(engine, config.fusion.assembler, reader, EventLog(client, config.redis))
+        reader = GroupReader(client, config.redis, "inbox", "fuse", "owner", shards=())
+        leases = ShardLeases(client, config.redis, name)
+        service = FusionService(
+            engine, config.fusion.assembler, reader, EventLog(client, config.redis), leases
+        )
         await service.warm_up()
         ready()
         async with asyncio.TaskGroup() as tasks:

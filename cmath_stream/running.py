@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cmath_stream.traces import Mean
 from realtime.messages import Vector
 
 PRIOR_COUNT = 4.0  # utterances' weight that everybody's mean has beside the person's own
@@ -51,6 +52,16 @@ class RunningMean:
         known.vector = vector
         both: Vector = np.concatenate([vector, vector - known.usual])
         return both
+
+    def restore(self, utterance_id: str, both: Vector, mean: Mean) -> None:
+        """An utterance as another process had it, and the mean with it; in their order."""
+        vector, distance = np.split(both, 2)
+        self._known[utterance_id] = _Known(vector - distance, vector)
+        self._count, self._sum = mean.count, mean.total.copy()
+
+    def state(self) -> Mean:
+        """Of all utterances so far."""
+        return Mean(self._count, self._sum.copy())
 
     def _usual(self) -> Vector:
         usual = (self._sum + PRIOR_COUNT * self._everybody) / (self._count + PRIOR_COUNT)

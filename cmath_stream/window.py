@@ -30,6 +30,15 @@ class Window:
         self._rows: deque[Row] = deque(maxlen=rows)
         self._speakers: dict[str, int] = {}
 
+    @property
+    def speakers(self) -> dict[str, int]:
+        """Participant → number, of all that have spoken."""
+        return dict(self._speakers)
+
+    def know(self, speakers: Mapping[str, int]) -> None:
+        """Number these participants as another process did."""
+        self._speakers |= speakers
+
     def put(
         self, utterance_id: str, participant_id: str, vectors: Mapping[str, Vector], revision: int = 0
     ) -> tuple[Row, ...]:

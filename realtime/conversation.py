@@ -104,6 +104,11 @@ class Conversation:
         """Who is in the conversation now."""
         return tuple(self._participants)
 
+    @property
+    def started(self) -> int:
+        """Utterances started so far."""
+        return self._started
+
     def start(self, room: str, purpose: str | None, clock: str) -> list[Message]:
         """First message of a session."""
         return [SessionStarted(self.session_id, room, self._start_unix_ms, purpose, clock)]

@@ -5,6 +5,7 @@ CmathStreamError            one line that says what is wrong and what to do; the
 ├── MediaError              a file or track that cannot be read
 ├── WireError               a message or blob that does not decode
 ├── BusError                Redis cannot be reached or refuses
+├── OperatorError           a command about what Redis does not hold, or not as the command needs it
 ├── SignalingError          a WHIP request that cannot be served; carries its HTTP status
 │   └── AccessDenied        (401, 403) a token that is missing, invalid or not enough
 ├── ModelUnavailable        an encoder whose weights cannot be had here
@@ -37,6 +38,10 @@ class BusError(CmathStreamError):
 
 class ModelUnavailable(CmathStreamError):
     """An encoder whose weights are neither on disk nor downloadable here."""
+
+
+class OperatorError(CmathStreamError):
+    """A session or dead letter that is not there, is not the only one meant, or is in another state."""
 
 
 class SignalingError(CmathStreamError):

@@ -12,7 +12,8 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
@@ -61,6 +62,8 @@ class RedisConfig:
     feed_maxlen: int = 100_000
     claim_idle_s: float = 30.0  # a job untouched for so long has lost its worker
     trim_every_s: float = 10.0
+    lease_s: float = 3.0  # a fusion that says nothing for so long has lost its shards
+    window_maxlen: int = 256  # utterances' traces of a session, from which another process goes on
     connect_timeout_s: float = 2.0
     socket_timeout_s: float = 5.0
     outbox_bytes: int = 64 << 20
@@ -114,6 +117,17 @@ async def check(client: redis.asyncio.Redis) -> None:
         await client.ping()
     except exceptions.RedisError as error:
         raise BusError(f"Redis does not answer: {error}") from None
+
+
+@asynccontextmanager
+async def answering(config: RedisConfig) -> AsyncIterator[redis.asyncio.Redis]:
+    """A client for one command of a person, to whom an outage is one line (BusError) instead of a wait."""
+    async with connect(config) as client:
+        await check(client)
+        try:
+            yield client
+        except exceptions.RedisError as error:
+            raise BusError(f"Redis failed half way ({error}): give the command again") from None
 
 
 def is_away(error: exceptions.RedisError) -> bool:

@@ -22,6 +22,7 @@ from realtime import wire
 from realtime.errors import BusError, WireError
 from realtime.messages import Message, Pcm, Segment
 from realtime.redis_bus import MAX_BLOCK_MS, Outage, RedisConfig, is_away, patiently
+from realtime.redis_trim import trim
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +77,8 @@ class GroupReader:
         self.consumer = consumer
         self.pcm = pcm
         self.pictures = pictures
-        name = self._keys.segments if kind == "segments" else self._keys.inbox
-        self.streams = [name(shard) for shard in (range(config.shards) if shards is None else shards)]
+        self._name = self._keys.segments if kind == "segments" else self._keys.inbox
+        self.streams = [self._name(shard) for shard in (range(config.shards) if shards is None else shards)]
         self._who = f"{group}/{consumer}"
         self._outage = Outage(self._who)
         self._in_flight: set[tuple[str, str]] = set()  # (stream, id) handed out and not settled
@@ -85,6 +86,18 @@ class GroupReader:
         self._sweeps: deque[_Sweep] = deque()
         self._next_claim_s = self._next_trim_s = 0.0  # monotonic
         self._start_over()
+
+    def assign(self, shards: Iterable[int]) -> None:
+        """From now on read these shards alone; of one that is new, first what its reader before us left."""
+        before, self.streams = self.streams, [self._name(shard) for shard in shards]
+        self._sweeps = deque(sweep for sweep in self._sweeps if sweep.stream in self.streams)
+        self._in_flight = {each for each in self._in_flight if each[0] in self.streams}
+        self._sweeps.extend(_Sweep(stream, own=True) for stream in self.streams if stream not in before)
+        self._groups_exist = False
+
+    def shard_of(self, session_id: str) -> int:
+        """Where the entries of a session are."""
+        return self._keys.shard_of(session_id)
 
     async def read(self, count: int, block_ms: int) -> list[Delivery]:
         """At most max(count, shards) deliveries; [] after `block_ms` (2 s at most; 0 = do not wait).
@@ -156,6 +169,9 @@ class GroupReader:
         self._sweeps = deque(_Sweep(stream, own=True) for stream in self.streams)
 
     async def _read(self, count: int, block_ms: int) -> list[Delivery]:
+        if not self.streams:
+            await asyncio.sleep(block_ms / 1000)
+            return []
         if not self._groups_exist:
             for stream in self.streams:
                 await self._create_group(stream)
@@ -164,7 +180,7 @@ class GroupReader:
         if now_s >= self._next_trim_s:
             self._next_trim_s = now_s + self._config.trim_every_s
             for stream in self.streams:
-                await self._trim(stream)
+                await trim(self._client, stream)
         if now_s >= self._next_claim_s:
             self._next_claim_s = now_s + self._config.claim_idle_s / 4
             self._sweeps.extend(_Sweep(stream, own=False) for stream in self.streams)
@@ -246,15 +262,3 @@ class GroupReader:
         blobs = dict(zip(kinds, found, strict=True))
         whole = wire.decode_segment(fields, blobs.get("pcm"), blobs.get("pictures"))
         return whole, None in blobs.values()
-
-    async def _trim(self, stream: str) -> None:
-        """Drop what every group has done with. Never XDEL: it makes the groups' `lag` unknown."""
-        floors = []
-        groups: Any = await self._client.xinfo_groups(stream)
-        for group in groups:
-            pending: Any = await self._client.xpending(stream, group["name"])
-            first = pending["min"]  # the oldest entry not acknowledged, None where there is none
-            floors.append(first or group["last-delivered-id"])
-        if floors:
-            oldest = min(floors, key=lambda entry_id: tuple(map(int, entry_id.split(b"-"))))
-            await self._client.xtrim(stream, minid=oldest, approximate=True)

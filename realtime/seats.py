@@ -17,6 +17,11 @@ class Seat(Protocol):
     @property
     def participant_id(self) -> str: ...
 
+    @property
+    def over(self) -> bool:
+        """True once the place is given up, by whoever sat there or because its session was closed."""
+        ...
+
     def now_s(self) -> float:
         """Session clock: seconds since the session's first join."""
         ...

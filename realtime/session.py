@@ -89,7 +89,8 @@ class Rooms:
     ) -> LiveSeat:
         """Seat a participant; opens the room's session if there is none.
 
-        Raises SignalingError 409 when the participant is already seated, 503 when `refuse` says so.
+        Raises SignalingError 409 when the participant is already seated, 503 when `refuse` says so or the
+        room's session is just being closed.
         """
         if reason := self._refuse():
             raise SignalingError(503, reason)
@@ -115,6 +116,11 @@ class Rooms:
         """The room's open session: its id and purpose, which are those of its first join."""
         session = self._sessions.get(room)
         return OpenSession(session.id, session.purpose) if session else None
+
+    @property
+    def sessions(self) -> tuple[LiveSession, ...]:
+        """All that are open, or about to be closed."""
+        return tuple(self._sessions.values())
 
     async def close(self) -> None:
         """Shut down: every session flushes and closes now."""
@@ -153,7 +159,7 @@ class LiveSession:
     ) -> None:
         self.id = secrets.token_hex(16)
         self.purpose = purpose
-        self._room = room
+        self.room = room
         self._config = config
         self._emit = emit
         self._forget = forget
@@ -163,6 +169,7 @@ class LiveSession:
         self._conversation = Conversation(self.id, config.conversation, start_unix_ms, config.early_start_s)
         self._seats: dict[str, LiveSeat] = {}
         self._empty_since_s: float | None = 0.0
+        self._closing: asyncio.Task[None] | None = None
         self._closed = False
         self._failing = False  # messages are being lost; said once
         self._send(self._conversation.start(room, purpose, "arrival"))
@@ -173,6 +180,11 @@ class LiveSession:
     def size(self) -> int:
         """Participants seated now."""
         return len(self._seats)
+
+    @property
+    def utterances(self) -> int:
+        """Utterances started so far."""
+        return self._conversation.started
 
     def now_s(self) -> float:
         """Session clock, seconds since its first join."""
@@ -189,7 +201,9 @@ class LiveSession:
         captions: bool,
         consent: str | None = None,
     ) -> LiveSeat:
-        """Seat one participant."""
+        """Seat one participant. Raises SignalingError as `Rooms.join` does."""
+        if self._closing is not None:
+            raise SignalingError(503, "this room's session is being closed; try again", retry_after_s=1.0)
         if pid in self._seats:
             raise SignalingError(409, "this participant is already in the room")
         joined = self._conversation.join(
@@ -220,19 +234,29 @@ class LiveSession:
         if not self._seats:
             self._empty_since_s = self.now_s()
 
+    def end(self, reason: str) -> None:
+        """Begin to flush and to end; nobody is seated any more."""
+        if self._closing is None and not self._closed:
+            self._closing = asyncio.create_task(self._close(reason), name=f"close-{self.id[:8]}")
+
     async def close(self, reason: str) -> None:
-        """Flush and end. Idempotent."""
-        if self._closed:
-            return
-        self._closed = True
-        for seat in list(self._seats.values()):
-            await seat.leave(reason)
-        self._ticker.cancel()
-        await asyncio.gather(self._ticker, return_exceptions=True)
-        self._finish(reason)
+        """Flush and end. Whoever asks again waits for the same end."""
+        self.end(reason)
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+
+    async def _close(self, reason: str) -> None:
+        try:
+            for seat in list(self._seats.values()):
+                await seat.leave(reason)
+        finally:  # whatever became of a seat, the room is free again
+            self._ticker.cancel()
+            await asyncio.gather(self._ticker, return_exceptions=True)
+            self._finish(reason)
 
     def _finish(self, reason: str) -> None:
-        self._forget(self._room)
+        self._closed = True
+        self._forget(self.room)
         self._send(self._conversation.close(self.now_s(), reason))
         telemetry.SESSIONS_TOTAL.labels(outcome=reason).inc()
         log.info("session %s closed: %s", self.id[:8], reason)
@@ -242,10 +266,10 @@ class LiveSession:
             await asyncio.sleep(self._config.tick_s)
             self._send(self._conversation.expire(self.now_s()))
             if (
-                self._empty_since_s is not None
+                self._closing is None
+                and self._empty_since_s is not None
                 and self.now_s() - self._empty_since_s >= self._config.linger_s
             ):
-                self._closed = True
                 self._finish("empty")
                 return
 
@@ -280,6 +304,11 @@ class LiveSeat:
         self._session = session
         self._ear = Ear(hearing, listener, lambda frames: session.heard(pid, frames), queue_s)
         self._gone: asyncio.Task[None] | None = None
+
+    @property
+    def over(self) -> bool:
+        """True once the place is given up."""
+        return self._gone is not None
 
     def now_s(self) -> float:
         """Session clock, seconds."""

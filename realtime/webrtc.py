@@ -139,7 +139,9 @@ class Peer:
         log.info("peer %s left: %s", self._name, self._reason)
 
     def _watch(self) -> None:
-        if not self._connected:
+        if self.seat.over:
+            self._end("session_closed")
+        elif not self._connected:
             if time.monotonic() - self._born_s > self._config.connect_timeout_s:
                 self._end("connect_timeout")
         elif self._ice is not None and self._ice.silent_s > self._config.dead_peer_s:

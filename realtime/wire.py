@@ -15,6 +15,7 @@ import struct
 import types
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING
 from dataclasses import fields as fields_of
 from functools import cache
@@ -60,6 +61,19 @@ def decode(fields: Entry) -> Message:
         if values.get("faces") is not None and values["faces"] < 1:
             raise WireError("features: faces is less than 1")
     return typing.cast(Message, kind.cls(**values))
+
+
+def identity(fields: Entry) -> tuple[str, str, str]:
+    """Type, session and utterance of an entry that need not be a message; "" for what it does not say."""
+    kind, head = "", {}
+    with suppress(WireError, ValueError, RecursionError):
+        known = {_text(key): value for key, value in fields.items()}
+        kind = _text(known.get("type", b""))
+        parsed = json.loads(_text(known.get("head", b"")))
+        head = parsed if isinstance(parsed, dict) else {}
+    ids = (head.get(name) for name in ("session_id", "utterance_id"))
+    session, utterance = (each if isinstance(each, str) else "" for each in ids)
+    return kind, session, utterance
 
 
 def decode_segment(fields: Entry, pcm: bytes | None, pictures: bytes | None) -> Segment:

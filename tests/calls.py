@@ -19,8 +19,8 @@ from aiortc import MediaStreamTrack, RTCDataChannel, RTCPeerConnection, RTCSessi
 from aiortc.mediastreams import MediaStreamError
 
 from realtime.ice import IceWatch, new_connection
+from realtime.seats import Rooms
 from realtime.server import IngestConfig, make_app
-from tests.fake_rooms import FakeRooms
 
 SDP = {"Content-Type": "application/sdp"}
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
@@ -29,7 +29,7 @@ RATE_HZ = 48_000
 
 
 @asynccontextmanager
-async def serving(rooms: FakeRooms, config: IngestConfig | None = None) -> AsyncIterator[str]:
+async def serving(rooms: Rooms, config: IngestConfig | None = None) -> AsyncIterator[str]:
     """An ingest server on a free port; afterwards no task of it is left."""
     runner = web.AppRunner(make_app(rooms, config or IngestConfig(loopback_only=True)))
     await runner.setup()

@@ -29,6 +29,10 @@ class FakeSeat:
         self._rooms = rooms
         self._room = room
 
+    @property
+    def over(self) -> bool:
+        return self.left is not None
+
     def now_s(self) -> float:
         return time.monotonic() - self._rooms.zero_s
 

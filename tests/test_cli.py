@@ -53,6 +53,8 @@ def test_help_names_every_command() -> None:
         "schema",
         "config",
         "token",
+        "session",
+        "dlq",
     ):
         assert f"│ {command} " in shown.stdout
 

@@ -36,6 +36,7 @@ from realtime.messages import (
 )
 from realtime.redis_bus import Outbox, RedisConfig, Writer
 from realtime.redis_events import EventLog
+from realtime.redis_lease import ShardLeases
 from realtime.redis_reader import GroupReader
 from realtime.segmenter import HeardFrame, SegmenterConfig
 from realtime.session import LiveSession, SessionConfig
@@ -147,8 +148,9 @@ async def line_of(client: redis.asyncio.Redis, folder: Path) -> AsyncIterator[Li
     fusion = FusionService(
         engine,
         AssemblerConfig(("text", "audio"), deadline_s=30.0, final_s=60.0),
-        GroupReader(client, config, "inbox", "fuse", "one"),
+        GroupReader(client, config, "inbox", "fuse", "owner", shards=()),
         log,
+        ShardLeases(client, config, "one"),
     )
     carrier = asyncio.create_task(outbox.run(), name="outbox")
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:

@@ -13,7 +13,7 @@ from cmath_stream import events
 from cmath_stream.assembler import AssemblerConfig
 from cmath_stream.engine import Engine
 from cmath_stream.events import Event
-from cmath_stream.fusion import Confirmed, Outcome, Pending, SessionFusion
+from cmath_stream.fusion import Outcome, Pending, SessionFusion
 from cmath_stream.prediction import EngineConfig
 from cmath_stream.running import beside_running_mean
 from cmath_stream.window import Row
@@ -55,14 +55,11 @@ class Session:
 
     def take(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
+            prediction = None
             if isinstance(outcome, Pending):
                 self.windows.append(outcome.window)
                 prediction = self.engine.step([outcome.window])[0]
-                told = self.fusion.finish(outcome, prediction, LATENCY)
-            elif isinstance(outcome, Confirmed):
-                told = self.fusion.confirm(outcome)
-            else:
-                told = [outcome]
+            told = self.fusion.tell(outcome, prediction, LATENCY)
             for event in told:
                 self.events.append({"schema": event["schema"], "seq": len(self.events) + 1, **event})
             VALID.validate(self.events[-1])

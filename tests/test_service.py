@@ -30,8 +30,9 @@ from realtime.messages import (
     UtteranceStarted,
 )
 from realtime.redis_bus import RedisConfig, Writer
-from realtime.redis_events import EventLog
-from realtime.redis_reader import GroupReader
+from realtime.redis_events import EventLog, Fenced
+from realtime.redis_lease import ShardLeases
+from realtime.redis_reader import Delivery, GroupReader
 from tests.checkpoints import tiny
 from tests.conftest import until
 
@@ -49,10 +50,14 @@ class Line:
         self.log = EventLog(client, self.config)
         self.engine = engine
 
+    def service(self, name: str) -> FusionService:
+        reader = GroupReader(self.client, self.config, "inbox", "fuse", "owner", shards=())
+        leases = ShardLeases(self.client, self.config, name)
+        return FusionService(self.engine, CONFIG, reader, self.log, leases)
+
     @asynccontextmanager
-    async def running(self, consumer: str = "one") -> AsyncIterator[FusionService]:
-        reader = GroupReader(self.client, self.config, "inbox", "fuse", consumer)
-        service = FusionService(self.engine, CONFIG, reader, self.log)
+    async def running(self, name: str = "one") -> AsyncIterator[FusionService]:
+        service = self.service(name)
         stop = asyncio.Event()
         task = asyncio.create_task(service.run(stop), name="fusion")
         try:
@@ -148,10 +153,10 @@ async def test_a_slow_modality_gives_a_provisional_event_and_one_final_revision(
 
 
 async def test_what_was_not_finished_is_finished_by_the_next_process(line: Line) -> None:
-    reader = GroupReader(line.client, line.config, "inbox", "fuse", "one")
+    reader = GroupReader(line.client, line.config, "inbox", "fuse", "owner")
     await line.writer.write(opening() + spoken(0) + answers(0))
     assert await reader.read(100, 100)  # taken by a process that then dies
-    async with line.running(consumer="one"):
+    async with line.running():
         await until(line.has(1))
     assert await line.unsettled() == 0
 
@@ -203,3 +208,104 @@ async def test_many_sessions_share_the_model(line: Line) -> None:
         await until(all_told)
     for sid in "abcdefgh":
         assert [e["seq"] for e in await line.events(sid)] == [1, 2, 3, 4, 5]
+
+
+# ---- changing hands
+
+
+async def vanish(line: Line, name: str, until_done: Callable[[], object]) -> None:
+    """A process that works until then and dies without a word."""
+    service = line.service(name)
+    task = asyncio.create_task(service.run(asyncio.Event()), name=f"fusion {name}")
+    await until(until_done)
+    while not task.done():  # the Redis client may take a cancellation for a lost connection
+        task.cancel()
+        await asyncio.sleep(0.05)
+
+
+async def test_the_next_process_goes_on_with_the_conversation(line: Line) -> None:
+    await line.writer.write(opening())
+    for n in range(4):
+        await line.writer.write(spoken(n) + answers(n))
+    await line.writer.write([*spoken(4), answer(4, "text")])
+    await vanish(line, "one", line.has(4))
+    await line.writer.write(answers(4)[1:] + spoken(5) + answers(5) + [SessionClosed("s", 9000, "empty", 6)])
+    async with line.running("two"):
+        await until(line.has(1, "session.closed"))
+    told = await line.events()
+    emotions = [event for event in told if event["type"] == "emotion.utterance"]
+    assert [(event["index"], event["is_final"]) for event in emotions] == [(n, True) for n in range(6)]
+    assert [event["context"]["window"] for event in emotions] == [1, 2, 3, 4, 4, 4]
+    assert all("started_at" in event for event in emotions)
+    states = [event for event in told if event["type"] == "participant.state"]
+    assert [event["utterances"] for event in states] == [1, 2, 3, 4, 5, 6]
+    assert told[-1]["totals"] == {"started": 6, "emotions": 6, "dropped": 0}
+    assert await line.unsettled() == 0 and not await line.client.exists(line.config.keys.window("s"))
+
+
+async def test_a_process_frozen_past_its_lease_writes_nothing_any_more(line: Line) -> None:
+    frozen = line.service("frozen")
+    stop = asyncio.Event()
+    await frozen._leases.keep()
+    frozen._own(frozen._leases.held)
+    await line.writer.write(opening() + spoken(0) + answers(0))
+    deliveries: list[Delivery] = []
+    while len(deliveries) < 6:
+        deliveries += await frozen._reader.read(100, 100)  # it has read, and then stands still
+    async with line.running("heir"):
+        await until(line.has(1, "participant.state"), timeout_s=15.0)
+        before = await line.events()
+        with pytest.raises(Fenced):
+            await frozen._round(deliveries)
+        await line.writer.write(spoken(1) + answers(1))
+        await until(line.has(2))
+    stop.set()
+    told = await line.events()
+    assert told[: len(before)] == before
+    finals = [e["utterance_id"] for e in told if e["type"] == "emotion.utterance" and e["is_final"]]
+    assert finals == ["anna.0", "anna.1"]
+
+
+async def test_two_processes_share_the_sessions_and_one_alone_has_them_all(line: Line) -> None:
+    sids = [f"s{n}" for n in range(8)]
+    assert {line.config.keys.shard_of(sid) for sid in sids} == {0, 1}
+
+    async def round_of(n: int) -> None:
+        for sid in sids:
+            await line.writer.write([*(opening(sid) if n == 0 else []), *spoken(n, sid), *answers(n, sid)])
+
+    async def done(n: int) -> bool:
+        told = [await line.events(sid) for sid in sids]
+        return all(sum(e["type"] == "participant.state" for e in each) == n for each in told)
+
+    async with line.running("one") as one:
+        async with line.running("two") as two:
+            await until(lambda: _shared(one, two), timeout_s=15.0)
+            await round_of(0)
+            await until(lambda: done(1))
+            assert one.sessions and two.sessions and one.sessions + two.sessions == 8
+        await round_of(1)
+        await until(lambda: done(2), timeout_s=15.0)
+        assert one.sessions == 8
+    for sid in sids:
+        emotions = [e for e in await line.events(sid) if e["type"] == "emotion.utterance"]
+        assert [e["context"]["window"] for e in emotions] == [1, 2]
+
+
+async def _shared(*services: FusionService) -> bool:
+    return all(len(service._leases.held) == 1 for service in services)
+
+
+async def test_a_session_whose_ingest_died_is_ended(line: Line) -> None:
+    async with line.running():
+        await line.client.set(line.config.keys.held("s"), "{}", px=1500)  # as a living ingest renews it
+        await line.writer.write(
+            [*opening(), *spoken(0), *answers(0), UtteranceStarted("s", "anna", "anna.1", 2000)]
+        )
+        await until(line.has(1, "session.closed"), timeout_s=15.0)
+    told = await line.events()
+    assert [e["reason"] for e in told if e["type"] in ("utterance.dropped", "session.closed")] == [
+        "ingest_lost"
+    ] * 2
+    assert told[-1]["totals"] == {"started": 2, "emotions": 1, "dropped": 1}
+    assert await line.unsettled() == 0

@@ -1,0 +1,47 @@
+"""What the commands for operators have in common: which Redis they ask, and tables as plain text."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from realtime.redis_bus import RedisConfig
+
+T = TypeVar("T")
+
+RedisUrl = Annotated[str | None, typer.Option("--redis", metavar="URL", help="Redis; default $REDIS_URL.")]
+
+
+def ask(context: typer.Context, url: str | None, job: Callable[[Redis, RedisConfig], Awaitable[T]]) -> T:
+    """What `job` finds out from the Redis that is meant. Raises SettingsError, BusError, or as `job` does."""
+    from realtime.redis_bus import answering
+
+    config = context.obj.with_redis(url).redis
+
+    async def run() -> T:
+        async with answering(config) as client:
+            return await job(client, config)
+
+    return asyncio.run(run())
+
+
+def table(rows: Iterable[Sequence[object]]) -> str:
+    """Columns of equal width; nothing is shortened, so that ids can be copied, or cut by awk.
+
+    None is shown as `-`. Characters that a terminal would obey are not passed on: they may come from anyone.
+    """
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(value: object) -> str:
+    text = "-" if value is None or value == "" else str(value)
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
