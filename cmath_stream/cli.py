@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cmath_stream import bench_cli, dlq_cli, engine_cli, session_cli, training_cli
+from cmath_stream import bench_cli, dlq_cli, engine_cli, session_cli, token_cli, training_cli
 from cmath_stream.console import RedisUrl
 from realtime.errors import CmathStreamError, SettingsError
 
@@ -42,6 +42,7 @@ app.add_typer(schema_app, name="schema")
 app.add_typer(config_app, name="config")
 app.add_typer(engine_cli.app, name="engine")
 app.add_typer(bench_cli.app, name="bench")
+app.add_typer(token_cli.app, name="token")
 app.add_typer(session_cli.app, name="session")
 app.add_typer(dlq_cli.app, name="dlq")
 
@@ -90,9 +91,7 @@ def _main(
 ) -> None:
     if log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise typer.BadParameter(f"unknown level {log_level!r}", param_hint="--log-level")
-    logging.basicConfig(
-        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname).1s %(name)s: %(message)s"
-    )
+    set_up_logging(log_level.upper())
     if parent is not None:
         from cmath_stream.parenthood import die_with
 
@@ -117,6 +116,8 @@ def up(context: typer.Context, redis: RedisUrl = None) -> None:
         async with everything(context.obj.arguments(), settings.redis.url) as running:
             host, port = settings.ingest.host, settings.ingest.port
             typer.echo(f"ready.  page:       {url_of(host, port, settings.ingest.token)}")
+            if settings.ingest.jwt.enabled:
+                typer.echo("        token:      cmath-stream token mint --room ROOM --action publish")
             typer.echo(f"        join:       http://{host}:{port}/whip/ROOM (WHIP)")
             typer.echo(f"        subscribe:  cmath-stream tail --redis {without_password(running.redis_url)}")
             typer.echo(f"        publish:    cmath-stream publish FILE --whip http://{host}:{port}/whip/ROOM")
@@ -279,14 +280,26 @@ def config_show(context: typer.Context) -> None:
     from realtime.settings import to_dict
 
     shown = to_dict(context.obj.settings())
-    if shown["ingest"]["token"]:
-        shown["ingest"]["token"] = "***"
+    for section, secret in ((shown["ingest"], "token"), (shown["ingest"]["jwt"], "secret")):
+        if section[secret]:
+            section[secret] = "***"
     if shown["redis"]["url"]:
         shown["redis"]["url"] = without_password(shown["redis"]["url"])
     typer.echo(json.dumps(shown, indent=2))
 
 
 # ---- running ---------------------------------------------------------------------------------------
+
+
+def set_up_logging(level: str) -> None:
+    """To standard error, at this level; what other libraries have below a warning is left out.
+
+    aiortc and aioice would tell session descriptions there: addresses of people, and ICE passwords.
+    """
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
+    for name in ("realtime", "workers", "cmath_stream"):
+        logging.getLogger(name).setLevel(level)
+    logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger("realtime").level))
 
 
 def _say_ready() -> None:

@@ -93,7 +93,7 @@ async def subscribe(
     """Events of a session, or of a room's open one, until it has closed.
 
     `url` is the server's root; `after` a stream id, "0" for all that is kept, "$" for what is new. A lost
-    connection is taken up again where it broke off. Raises SubscriptionRefused (400, 401, 404).
+    connection is taken up again where it broke off. Raises SubscriptionRefused (400, 401, 403, 404).
     """
     target = f"{url.rstrip('/')}/v1/sessions/{session}/events"
     headers = {"Accept": "text/event-stream"} | ({"Authorization": f"Bearer {token}"} if token else {})

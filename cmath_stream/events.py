@@ -133,11 +133,12 @@ def session_closed(session_id: str, at_ms: int, reason: str, totals: Mapping[str
 
 
 def participant_joined(message: ParticipantJoined) -> Event:
-    """participant.joined."""
+    """participant.joined; whoever declared no consent has none on record, which is said as null."""
     event = _base(
         "participant.joined", message.session_id, f"{message.participant_id}|joined|{message.at_ms}"
     )
-    return event | {"participant_id": message.participant_id, "at_ms": message.at_ms}
+    consent = None if message.consent is None else {"notice": message.consent, "at_ms": message.at_ms}
+    return event | {"participant_id": message.participant_id, "at_ms": message.at_ms, "consent": consent}
 
 
 def participant_left(message: ParticipantLeft) -> Event:

@@ -60,7 +60,7 @@ async def ingest(config: Settings, stop: asyncio.Event, ready: Ready) -> None:
             return refuse()
 
         app = make_app(rooms, config.ingest, is_ready)
-        LiveEvents(EventLog(client, config.redis), rooms.session_id).add_routes(app)
+        LiveEvents(EventLog(client, config.redis), rooms.open_session).add_routes(app)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
         stopped = asyncio.create_task(_set(stop), name="until stopped")
         try:

@@ -113,15 +113,24 @@ class Conversation:
         """First message of a session."""
         return [SessionStarted(self.session_id, room, self._start_unix_ms, purpose, clock)]
 
-    def join(self, pid: str, now_s: float, *, audio: bool, video: bool, captions: bool) -> list[Message]:
-        """A participant enters with what was negotiated."""
+    def join(
+        self,
+        pid: str,
+        now_s: float,
+        *,
+        audio: bool,
+        video: bool,
+        captions: bool,
+        consent: str | None = None,
+    ) -> list[Message]:
+        """A participant enters with what was negotiated, and the notice that was agreed to."""
         self._participants[pid] = _Participant(
             pid, audio, video, Segmenter(self._config.segmenter, self._early_s),
             CaptionTrack(self._config.caption_grace_s) if captions else None,
             deque(maxlen=round(16 * (self._config.segmenter.max_length_s + 1))),
             heard_s=now_s, count=self._counts.get(pid, 0),
         )  # fmt: skip
-        return [ParticipantJoined(self.session_id, pid, round(now_s * 1000))]
+        return [ParticipantJoined(self.session_id, pid, round(now_s * 1000), consent)]
 
     def push_audio(
         self, pid: str, frames: list[HeardFrame], now_s: float, *, early: bool = False

@@ -7,6 +7,7 @@ CmathStreamError            one line that says what is wrong and what to do; the
 ├── BusError                Redis cannot be reached or refuses
 ├── OperatorError           a command about what Redis does not hold, or not as the command needs it
 ├── SignalingError          a WHIP request that cannot be served; carries its HTTP status
+│   └── AccessDenied        (401, 403) a token that is missing, invalid or not enough
 ├── ModelUnavailable        an encoder whose weights cannot be had here
 │   └── NotExportable       (workers.text_export) a text encoder that only torch can run here
 └── CheckpointError         (cmath_stream.checkpoint) a foreign or damaged checkpoint
@@ -58,3 +59,15 @@ class SignalingError(CmathStreamError):
         self.detail = detail
         self.accepted = accepted
         self.retry_after_s = retry_after_s
+
+
+class AccessDenied(SignalingError):
+    """A request whose token does not open this door: 401, or 403 where it is for something else.
+
+    `code` is the error code of RFC 6750 §3.1; None where the request has no token at all, about which the
+    server has nothing more to say.
+    """
+
+    def __init__(self, status: int, detail: str, code: str | None = None) -> None:
+        super().__init__(status, detail)
+        self.code = code

@@ -13,18 +13,21 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
+from realtime.access import grant_of
 from realtime.errors import SignalingError
 from realtime.redis_events import EventLog
 from realtime.refusals import refusing, require_name
+from realtime.seats import OpenSession
 from realtime.sockets import PROTOCOL
 
+T = TypeVar("T")
 Entry = tuple[str, dict[str, Any]]  # id in the stream, event
 
 _START_S = 5.0  # for Redis to say whether there is such a session
@@ -57,7 +60,7 @@ class LiveEvents:
     def __init__(
         self,
         log: EventLog,
-        session_of: Callable[[str], str | None],
+        session_of: Callable[[str], OpenSession | None],
         config: LiveEventsConfig = LiveEventsConfig(),
     ) -> None:
         self._log = log
@@ -79,10 +82,10 @@ class LiveEvents:
     async def _room(self, request: web.Request) -> web.Response:
         """What somebody should know before they enter: whether people are there, and what for."""
         room = require_name("room", request.match_info["room"])
-        session_id, purpose = self._session_of(room), None
-        if session_id is not None and (first := await self._log.read(session_id, "0", 0, 1)):
-            purpose = first[0][1].get("purpose")
-        body = {"room": room, "session_id": session_id, "purpose": purpose}
+        grant_of(request).require(room, "publish", "subscribe")
+        session = self._session_of(room)
+        told = {"session_id": session.id, "purpose": session.purpose} if session else {}
+        body = {"room": room, "session_id": None, "purpose": None} | told
         return web.json_response(body, headers={"Cache-Control": "no-store"})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
@@ -151,20 +154,35 @@ class LiveEvents:
         final = request.query.get("final", "0")
         if final not in ("0", "1"):
             raise SignalingError(400, "final must be 0 or 1")
-        session_id = self._session_of(name)
-        try:
-            async with asyncio.timeout(_START_S):
-                newest = await self._log.newest(session_id or name)
-        except TimeoutError:
-            raise SignalingError(503, "Redis is away; try again in a few seconds") from None
-        if newest is None and session_id is None:
+        session = self._session_of(name)
+        session_id = session.id if session else name
+        room, purpose = (name, session.purpose) if session else await self._recorded(session_id)
+        grant_of(request).require(room, "subscribe")
+        newest = await self._in_time(self._log.newest(session_id))
+        if newest is None and session is None:
             raise SignalingError(404, "there is no such session, and no such room with an open one")
+        grant_of(request).require_purpose(purpose)
         newest_id = newest[0] if newest else "0"
         if after_id == "$":
             after_id = newest_id
         closed = newest is not None and newest[1]["type"] == "session.closed"
         over = closed and _order(after_id) >= _order(newest_id)
-        return _Wanted(session_id or name, after_id, final == "1", over)
+        return _Wanted(session_id, after_id, final == "1", over)
+
+    async def _recorded(self, session_id: str) -> tuple[str | None, str | None]:
+        """Room and purpose of a session by its own events; without any, the name may be that of a room.
+
+        The room is None where the beginning is kept no longer: only a token for all rooms reaches it then.
+        """
+        first = await self._in_time(self._log.read(session_id, "0", 0, 1))
+        return (first[0][1].get("room"), first[0][1].get("purpose")) if first else (session_id, None)
+
+    async def _in_time(self, answer: Coroutine[Any, Any, T]) -> T:
+        try:
+            async with asyncio.timeout(_START_S):
+                return await answer
+        except TimeoutError:
+            raise SignalingError(503, "Redis is away; try again in a few seconds") from None
 
     @contextmanager
     def _place(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from realtime.access import grant_of
 from realtime.rate_limit import RateLimit
 from realtime.refusals import refusing, require_name
 from realtime.sockets import PROTOCOL
@@ -80,7 +81,9 @@ class Mesh:
 
     async def _enter(self, request: web.Request) -> web.StreamResponse:
         room = require_name("room", request.match_info["room"])
-        name = require_name("participant", request.query.get("participant", ""))
+        grant = grant_of(request)
+        grant.require(room, "publish")
+        name = require_name("participant", grant.named(request.query.get("participant") or None) or "")
         ws = web.WebSocketResponse(
             protocols=(PROTOCOL,), heartbeat=self._config.heartbeat_s,
             max_msg_size=self._config.message_bytes, timeout=2.0,

@@ -131,6 +131,7 @@ class ParticipantJoined:
     session_id: str
     participant_id: str
     at_ms: int
+    consent: str | None = None  # version of the notice that was agreed to; None = none was declared
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from realtime.errors import SignalingError
+from realtime.errors import AccessDenied, SignalingError
 
 _RETRY_AFTER_S = 5  # where nobody knows better
+_REALM = 'Bearer realm="cmath-stream"'  # RFC 6750 §3: the scheme, and at least one parameter
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -38,6 +39,9 @@ def problem(error: SignalingError) -> web.Response:
     response = web.Response(status=error.status, body=body, content_type="application/problem+json")
     if error.status in (429, 503):
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s or _RETRY_AFTER_S))
+    if isinstance(error, AccessDenied):
+        why = f', error="{error.code}", error_description="{error.detail}"' if error.code else ""
+        response.headers["WWW-Authenticate"] = _REALM + why
     return response
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from realtime.messages import AudioChunk, Caption, Picture
@@ -36,11 +37,29 @@ class Seat(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """The conversation that a room holds just now."""
+
+    id: str
+    purpose: str | None
+
+
 class Rooms(Protocol):
     """The open session of each room."""
 
+    def open_session(self, room: str) -> OpenSession | None: ...
+
     async def join(
-        self, room: str, participant_id: str, *, captions: bool, audio: bool, video: bool, purpose: str | None
+        self,
+        room: str,
+        participant_id: str,
+        *,
+        captions: bool,
+        audio: bool,
+        video: bool,
+        purpose: str | None,
+        consent: str | None = None,
     ) -> Seat:
         """Seat a participant. Raises SignalingError 503 (full) or 409 (already seated)."""
         ...

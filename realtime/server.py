@@ -7,22 +7,28 @@ closes every peer, so that open utterances are flushed.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 from aiortc.rtcicetransport import parse_stun_turn_uri
 
 from realtime import page, telemetry
+from realtime.access import bearer_middleware
 from realtime.auth import require_token_off_loopback
 from realtime.loop_lag import watch_loop_lag
 from realtime.mesh import Mesh
+from realtime.purposes import RULE, PurposeConfig
 from realtime.rate_limit import RateLimit
 from realtime.seats import Rooms
 from realtime.sockets import socket_middleware
+from realtime.tokens import JwtConfig, Verifier
 from realtime.webrtc import PeerConfig
-from realtime.whip import Whip, bearer_middleware, cors_middleware
+from realtime.whip import Whip, cors_middleware
+
+log = logging.getLogger(__name__)
 
 Ready = Callable[[], Awaitable[str | None]]  # None = ready, else why not, in one line
 
@@ -35,7 +41,11 @@ class IngestConfig:
 
     host: str = "127.0.0.1"
     port: int = 8080
-    token: str | None = None  # bearer token; required when `host` is not a loopback address
+    token: str | None = field(
+        default=None, repr=False
+    )  # opens everything; off loopback this or `jwt` is needed
+    jwt: JwtConfig = field(default_factory=JwtConfig)  # signed tokens: a room, actions, an hour at most
+    purposes: PurposeConfig = field(default_factory=PurposeConfig)
     ice_servers: tuple[str, ...] = ()  # stun: URLs; none by default
     loopback_only: bool = False  # media on 127.0.0.1 only (tests, demo)
     max_participants: int = 64  # in this process; more are told to come back later
@@ -69,8 +79,11 @@ async def always_ready() -> str | None:
 
 
 def make_app(rooms: Rooms, config: IngestConfig, ready: Ready = always_ready) -> web.Application:
-    """The application. Raises SettingsError for an open door to the network."""
-    require_token_off_loopback(config.host, config.token)
+    """The application. Raises SettingsError for an open door to the network, or keys that cannot be read."""
+    require_token_off_loopback(config.host, config.token, signed=config.jwt.enabled)
+    verifier = Verifier(config.jwt) if config.jwt.enabled else None
+    if allowed := config.purposes.allow_restricted:
+        log.warning("ingest.purposes.allow_restricted lets in %s, though %s", ", ".join(allowed), RULE)
     pictures = ThreadPoolExecutor(_PICTURE_THREADS, thread_name_prefix="pictures")
     peer_config = PeerConfig(
         ice_servers=config.ice_servers,
@@ -80,8 +93,10 @@ def make_app(rooms: Rooms, config: IngestConfig, ready: Ready = always_ready) ->
         dead_peer_s=config.dead_peer_s,
     )
     limit = RateLimit(config.requests_per_s, config.requests_burst)
-    whip = Whip(rooms, peer_config, config.max_participants, limit, pictures)
-    app = web.Application(middlewares=[cors_middleware, socket_middleware, bearer_middleware(config.token)])
+    whip = Whip(rooms, peer_config, config.max_participants, limit, pictures, config.purposes)
+    app = web.Application(
+        middlewares=[cors_middleware, socket_middleware, bearer_middleware(config.token, verifier)]
+    )
     whip.add_routes(app)
     Mesh(config.ice_servers).add_routes(app)
     page.add_routes(app)

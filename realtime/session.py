@@ -29,6 +29,7 @@ from realtime.messages import (
     UtteranceEnded,
     UtteranceStarted,
 )
+from realtime.seats import OpenSession
 from realtime.segmenter import HeardFrame
 from realtime.vad import VadModel
 
@@ -76,7 +77,15 @@ class Rooms:
         self._sessions: dict[str, LiveSession] = {}
 
     async def join(
-        self, room: str, participant_id: str, *, captions: bool, audio: bool, video: bool, purpose: str | None
+        self,
+        room: str,
+        participant_id: str,
+        *,
+        captions: bool,
+        audio: bool,
+        video: bool,
+        purpose: str | None,
+        consent: str | None = None,
     ) -> LiveSeat:
         """Seat a participant; opens the room's session if there is none.
 
@@ -94,13 +103,19 @@ class Rooms:
         config = self._config.conversation
         listener = Listener(config.segmenter.stall_s, nonverbal=config.nonverbal)
         return session.join(
-            participant_id, self._hearing, listener, audio=audio, video=video, captions=captions
+            participant_id,
+            self._hearing,
+            listener,
+            audio=audio,
+            video=video,
+            captions=captions,
+            consent=consent,
         )
 
-    def session_id(self, room: str) -> str | None:
-        """Id of the room's open session."""
+    def open_session(self, room: str) -> OpenSession | None:
+        """The room's open session: its id and purpose, which are those of its first join."""
         session = self._sessions.get(room)
-        return session.id if session else None
+        return OpenSession(session.id, session.purpose) if session else None
 
     @property
     def sessions(self) -> tuple[LiveSession, ...]:
@@ -143,6 +158,7 @@ class LiveSession:
         may_start_early: Callable[[], bool],
     ) -> None:
         self.id = secrets.token_hex(16)
+        self.purpose = purpose
         self.room = room
         self._config = config
         self._emit = emit
@@ -183,13 +199,17 @@ class LiveSession:
         audio: bool,
         video: bool,
         captions: bool,
+        consent: str | None = None,
     ) -> LiveSeat:
         """Seat one participant. Raises SignalingError as `Rooms.join` does."""
         if self._closing is not None:
             raise SignalingError(503, "this room's session is being closed; try again", retry_after_s=1.0)
         if pid in self._seats:
             raise SignalingError(409, "this participant is already in the room")
-        self._send(self._conversation.join(pid, self.now_s(), audio=audio, video=video, captions=captions))
+        joined = self._conversation.join(
+            pid, self.now_s(), audio=audio, video=video, captions=captions, consent=consent
+        )
+        self._send(joined)
         self._empty_since_s = None
         seat = self._seats[pid] = LiveSeat(self, pid, hearing, listener, self._config.audio_queue_s)
         return seat

@@ -15,11 +15,12 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
 from realtime import telemetry
-from realtime.auth import authorized
+from realtime.access import grant_of
 from realtime.errors import BusError, SignalingError
+from realtime.purposes import PurposeConfig
 from realtime.rate_limit import RateLimit
 from realtime.refusals import problem, require_name
 from realtime.sdp import MAX_SDP_BYTES, Offer, check_offer, parse_fragment, with_trickle
@@ -55,6 +56,16 @@ class _Resource:
     ice_ufrag: str  # of the client's offer
 
 
+@dataclass(frozen=True, slots=True)
+class _Joining:
+    """Who wants to come in, and what they declare."""
+
+    room: str
+    participant: str
+    purpose: str | None
+    consent: str | None  # version of the notice that was agreed to
+
+
 class Whip:
     """The peers of this process and the routes that make and end them."""
 
@@ -65,6 +76,7 @@ class Whip:
         max_participants: int,
         limit: RateLimit,
         pictures: Executor,
+        purposes: PurposeConfig,
     ) -> None:
         """`limit` counts POST, PATCH and DELETE together, of each client address."""
         self._rooms = rooms
@@ -72,6 +84,7 @@ class Whip:
         self._limit = limit
         self._max_participants = max_participants
         self._pictures = pictures
+        self._purposes = purposes
         self._resources: dict[str, _Resource] = {}
         self._ended: set[str] = set()  # of those, told to end and still closing
         self._joining = asyncio.Lock()  # so that two offers of one participant cannot both replace a third
@@ -114,10 +127,9 @@ class Whip:
 
     async def _post(self, request: web.Request) -> web.Response:
         room = require_name("room", request.match_info["room"])
-        participant = request.query.get("participant") or f"p-{secrets.token_hex(4)}"
-        require_name("participant", participant)
+        who = _joining(request, room)
         offer = check_offer(await _body(request, SDP_TYPE))
-        token, peer = await self._join(room, participant, offer, request.query.get("purpose"))
+        token, peer = await self._join(who, offer)
         try:
             answer = await peer.answer(offer.sdp)
         except BaseException:
@@ -132,10 +144,13 @@ class Whip:
         body = with_trickle(answer).encode()  # as text it would go out with a charset, which the type has not
         return web.Response(status=201, body=body, content_type=SDP_TYPE, headers=headers)
 
-    async def _join(self, room: str, participant: str, offer: Offer, purpose: str | None) -> tuple[str, Peer]:
+    async def _join(self, who: _Joining, offer: Offer) -> tuple[str, Peer]:
         async with self._joining:
+            under_way = self._rooms.open_session(who.room)
+            of_room = under_way.purpose if under_way else None
+            self._purposes.require(who.purpose, of_room=of_room, consent=who.consent)
             for other in list(self._resources.values()):
-                if other.room == room and other.peer.seat.participant_id == participant:
+                if other.room == who.room and other.peer.seat.participant_id == who.participant:
                     await other.peer.close("replaced")
             if self._closing:
                 raise SignalingError(503, "this server is shutting down")
@@ -143,18 +158,19 @@ class Whip:
                 raise SignalingError(503, "this server is full; try again in a few seconds")
             try:
                 seat = await self._rooms.join(
-                    room,
-                    participant,
+                    who.room,
+                    who.participant,
                     captions=offer.captions,
                     audio=offer.audio,
                     video=offer.video,
-                    purpose=purpose,
+                    purpose=who.purpose,
+                    consent=who.consent,
                 )
             except BusError as error:
                 raise SignalingError(503, str(error)) from error
             token = secrets.token_urlsafe(16)  # 128 bits: knowing the URL is what allows PATCH and DELETE
             peer = Peer(seat, self._config, self._pictures, lambda _: self._forget(token))
-            self._resources[token] = _Resource(room, peer, offer.ice_ufrag)
+            self._resources[token] = _Resource(who.room, peer, offer.ice_ufrag)
             return token, peer
 
     async def _get(self, request: web.Request) -> web.Response:
@@ -162,7 +178,7 @@ class Whip:
         return await _empty(request)
 
     async def _patch(self, request: web.Request) -> web.Response:
-        resource = self._resource(request)
+        resource = self._own_resource(request)
         # RFC 9110 §13.1.1: we give no entity tag, so none matches. RFC 9725's example has the star in quotes.
         if request.headers.get("If-Match", "*").strip('"') != "*":
             raise SignalingError(412, "this session has no entity tag; leave If-Match out")
@@ -175,7 +191,7 @@ class Whip:
         return web.Response(status=204)
 
     async def _delete(self, request: web.Request) -> web.Response:
-        resource = self._resource(request)
+        resource = self._own_resource(request)
         # A second DELETE gets 404, while a new offer of the participant waits for the end.
         self._ended.add(request.match_info["token"])
         await resource.peer.close("hangup")
@@ -188,29 +204,15 @@ class Whip:
             raise SignalingError(404, "there is no such WHIP session, or it has ended")
         return resource
 
+    def _own_resource(self, request: web.Request) -> _Resource:
+        """As its holder may change it. Only the room is asked for: whoever goes need not say what for."""
+        resource = self._resource(request)
+        grant_of(request).require(resource.room, "publish")
+        return resource
+
     def _forget(self, token: str) -> None:
         self._resources.pop(token, None)
         self._ended.discard(token)
-
-
-def bearer_middleware(token: str | None) -> Middleware:
-    """Ask for the bearer token where media goes in and emotions come out; a preflight carries none."""
-
-    @web.middleware
-    async def bearer(request: web.Request, handler: Handler) -> web.StreamResponse:
-        guarded = request.path.startswith("/v1/") or (
-            request.path.startswith("/whip/") and request.method not in ("GET", "HEAD")
-        )
-        if token is None or not guarded or request.method == "OPTIONS":
-            return await handler(request)
-        if not authorized(request.headers.get("Authorization"), token):
-            telemetry.SESSIONS_REJECTED_TOTAL.labels(reason="unauthorized").inc()
-            response = problem(SignalingError(401, "a valid bearer token is needed"))
-            response.headers["WWW-Authenticate"] = "Bearer"
-            return response
-        return await handler(request)
-
-    return bearer
 
 
 @web.middleware
@@ -246,6 +248,18 @@ def _guarded(handler: _Handler) -> Handler:
             return response
 
     return guarded
+
+
+def _joining(request: web.Request, room: str) -> _Joining:
+    grant = grant_of(request)
+    grant.require(room, "publish")
+    participant = grant.named(request.query.get("participant") or None) or f"p-{secrets.token_hex(4)}"
+    purpose = grant.declared(request.query.get("purpose") or None)
+    consent = request.query.get("consent") or None
+    for what, name in (("participant", participant), ("purpose", purpose), ("consent", consent)):
+        if name is not None:
+            require_name(what, name)
+    return _Joining(room, participant, purpose, consent)
 
 
 async def _body(request: web.Request, content_type: str) -> bytes:

@@ -10,6 +10,7 @@ import numpy as np
 
 from realtime.errors import SignalingError
 from realtime.messages import SAMPLE_RATE_HZ, AudioChunk, Caption, Pcm, Picture
+from realtime.seats import OpenSession
 
 
 class FakeSeat:
@@ -75,11 +76,24 @@ class FakeRooms:
         self.zero_s = time.monotonic()
         self.seats: list[FakeSeat] = []
         self.seated: set[tuple[str, str]] = set()
+        self.open: dict[str, OpenSession] = {}  # and stays open, as while a session lingers
+        self.consents: list[str | None] = []  # of each seat
         self.full = False
         self._changed = asyncio.Event()
 
+    def open_session(self, room: str) -> OpenSession | None:
+        return self.open.get(room)
+
     async def join(
-        self, room: str, participant_id: str, *, captions: bool, audio: bool, video: bool, purpose: str | None
+        self,
+        room: str,
+        participant_id: str,
+        *,
+        captions: bool,
+        audio: bool,
+        video: bool,
+        purpose: str | None,
+        consent: str | None = None,
     ) -> FakeSeat:
         if self.full:
             raise SignalingError(503, "full")
@@ -88,6 +102,8 @@ class FakeRooms:
         self.seated.add((room, participant_id))
         seat = FakeSeat(self, room, participant_id, {"captions": captions, "audio": audio, "video": video})
         self.seats.append(seat)
+        self.consents.append(consent)
+        self.open.setdefault(room, OpenSession(seat.session_id, purpose))
         return seat
 
     def stir(self) -> None:

@@ -13,7 +13,9 @@ from cmath_stream.events import event_id, to_json
 from realtime.live_events import LiveEvents, LiveEventsConfig
 from realtime.redis_bus import RedisConfig
 from realtime.redis_events import EventLog
+from realtime.seats import OpenSession
 from realtime.server import IngestConfig, make_app
+from realtime.tokens import JwtConfig
 from tests.fake_rooms import FakeRooms
 
 TOKEN = "a-token-of-sixteen-or-more/+"
@@ -26,7 +28,8 @@ class Served:
     url: str
     live: LiveEvents
     log: EventLog
-    open: dict[str, str] = field(default_factory=dict)  # room → its open session
+    routes: set[tuple[str, str]] = field(default_factory=set)  # method and pattern of each
+    open: dict[str, OpenSession] = field(default_factory=dict)  # by room
 
     async def say(self, session_id: str, kind: str, subject: str, **fields: object) -> None:
         fact = event_id(session_id, subject)
@@ -34,7 +37,7 @@ class Served:
         await self.log.publish(session_id, fact, to_json(event | fields))
 
     async def start(self, session_id: str, room: str = "room") -> None:
-        self.open[room] = session_id
+        self.open[room] = OpenSession(session_id, "demo")
         await self.say(session_id, "session.started", "started", room=room, purpose="demo", clock="arrival")
 
     async def emotion(self, session_id: str, n: int, *, final: bool = True, text: str = "") -> None:
@@ -44,7 +47,8 @@ class Served:
         )  # fmt: skip
 
     async def end(self, session_id: str) -> None:
-        self.open = {room: sid for room, sid in self.open.items() if sid != session_id}
+        for room in [room for room, held in self.open.items() if held.id == session_id]:
+            del self.open[room]
         await self.say(session_id, "session.closed", "closed", at_ms=9, reason="empty", totals={})
 
 
@@ -54,17 +58,17 @@ async def served(
     *,
     port: int = 0,
     token: str | None = None,
+    jwt: JwtConfig | None = None,
     live: LiveEventsConfig | None = None,
 ) -> AsyncIterator[Served]:
     """The server, on a free port unless one is given; closed at the end as a real one is."""
     config = RedisConfig()
-    app = make_app(FakeRooms(), IngestConfig(token=token, loopback_only=True))
-    open_sessions: dict[str, str] = {}
+    app = make_app(FakeRooms(), IngestConfig(token=token, jwt=jwt or JwtConfig(), loopback_only=True))
+    open_sessions: dict[str, OpenSession] = {}
     log = EventLog(client, config)
-    here = Served(
-        "", LiveEvents(log, lambda room: here.open.get(room), live or LiveEventsConfig()), log, open_sessions
-    )
-    here.live.add_routes(app)
+    live_events = LiveEvents(log, open_sessions.get, live or LiveEventsConfig())
+    live_events.add_routes(app)
+    here = Served("", live_events, log, _routes(app), open_sessions)
     runner = web.AppRunner(app, shutdown_timeout=2.0)
     await runner.setup()
     try:
@@ -73,3 +77,11 @@ async def served(
         yield here
     finally:
         await runner.cleanup()
+
+
+def _routes(app: web.Application) -> set[tuple[str, str]]:
+    return {
+        (route.method, route.resource.canonical)
+        for route in app.router.routes()
+        if route.resource is not None
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from realtime.auth import authorized, is_loopback, require_token_off_loopback
+from realtime.auth import bearer_of, is_loopback, is_same, require_token_off_loopback
 from realtime.errors import SettingsError
 
 TOKEN = "a-token-of-sixteen-or-more"
@@ -21,6 +21,7 @@ def test_anything_else_does(host: str) -> None:
     with pytest.raises(SettingsError, match="bearer token"):
         require_token_off_loopback(host, None)
     require_token_off_loopback(host, TOKEN)
+    require_token_off_loopback(host, None, signed=True)
 
 
 def test_a_short_token_is_no_token() -> None:
@@ -43,4 +44,5 @@ def test_a_short_token_is_no_token() -> None:
     ],
 )
 def test_authorization_header(header: str | None, right: bool) -> None:
-    assert authorized(header, TOKEN) is right
+    given = bearer_of(header)
+    assert (given is not None and is_same(given, TOKEN)) is right

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from cmath_stream.config import Settings, load_settings
+from realtime.grants import Grant
 from realtime.settings import to_dict
+from realtime.tokens import JwtConfig, Verifier
 
 DEMO = Path("cmath_stream/demo")
 
@@ -50,6 +52,7 @@ def test_help_names_every_command() -> None:
         "doctor",
         "schema",
         "config",
+        "token",
         "session",
         "dlq",
     ):
@@ -75,9 +78,44 @@ def test_an_unknown_setting_is_named(tmp_path: Path) -> None:
     assert "No such file" in one_line(run("--config", str(tmp_path / "none.toml"), "config", "show"))
 
 
-def test_config_show_hides_the_token() -> None:
-    shown = run("config", "show", environ={"CMATH_STREAM__INGEST__TOKEN": "s3cret-token"})
-    assert "s3cret-token" not in shown.stdout and json.loads(shown.stdout)["ingest"]["token"] == "***"
+def test_config_show_hides_what_is_secret() -> None:
+    secrets = {
+        "CMATH_STREAM__INGEST__TOKEN": "s3cret-token",
+        "CMATH_STREAM__INGEST__JWT__SECRET": "s3cret" + "." * 32,
+    }
+    shown = run("config", "show", environ=secrets)
+    assert "s3cret" not in shown.stdout
+    ingest = json.loads(shown.stdout)["ingest"]
+    assert ingest["token"] == ingest["jwt"]["secret"] == "***"
+
+
+def test_token_mint_prints_one_token_that_is_taken(tmp_path: Path) -> None:
+    secret = "a-secret-of-thirty-two-bytes-or-more"
+    wants = ("--room", "demo", "--action", "publish", "--action", "subscribe", "--purpose", "research")
+    minted = run("token", "mint", *wants, environ={"CMATH_STREAM__INGEST__JWT__SECRET": secret})
+    assert (minted.returncode, minted.stderr, minted.stdout.count("\n")) == (0, "", 1)
+    grant = Verifier(JwtConfig(secret=secret)).verify(minted.stdout.strip())
+    assert grant == Grant("demo", frozenset({"publish", "subscribe"}), "research")
+    file = tmp_path / "x.toml"
+    file.write_text(f'[ingest.jwt]\nsecret = "{secret}"\naudience = "here"\n')
+    minted = run(
+        "--config", str(file), "token", "mint", "--room", "*", "--action", "subscribe", "--minutes", "5"
+    )
+    here = Verifier(JwtConfig(secret=secret, audience="here"))
+    assert here.verify(minted.stdout.strip()) == Grant("*", frozenset({"subscribe"}))
+
+
+def test_token_mint_says_what_is_missing() -> None:
+    said = one_line(run("token", "mint", "--room", "demo", "--action", "publish"))
+    assert "CMATH_STREAM__INGEST__JWT__SECRET" in said
+    short = {"CMATH_STREAM__INGEST__JWT__SECRET": "much-too-short"}
+    said = one_line(run("token", "mint", "--room", "demo", "--action", "publish", environ=short))
+    assert "32 bytes" in said and "much-too-short" not in said
+    enough = {"CMATH_STREAM__INGEST__JWT__SECRET": "." * 32}
+    said = one_line(run("token", "mint", "--room", "a room", "--action", "publish", environ=enough))
+    assert "room name" in said
+    for wrong in (("--action", "fly"), (), ("--action", "publish", "--minutes", "61")):
+        assert run("token", "mint", "--room", "demo", *wrong, environ=enough).returncode == 2
 
 
 @pytest.mark.parametrize("name", ["live.toml", "replay.toml"])

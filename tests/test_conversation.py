@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ class Stage:
         self.out: list[Message] = []
         self.spans: dict[str, list[tuple[float, float]]] = {}
         for pid in people:
-            flags = {"audio": True, "video": False, "captions": False} | join
+            flags: dict[str, Any] = {"audio": True, "video": False, "captions": False} | join
             self.out += self.conversation.join(pid, 0.0, **flags)
 
     def play(self, until_s: float, since_s: float = 0.0, **spans: list[tuple[float, float]]) -> None:

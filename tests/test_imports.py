@@ -37,7 +37,9 @@ class Watched(dict):
 def refuse(*args, **options):
     raise AssertionError("socket opened at import")
 
-third_parties = ["numpy", "av", "aiortc", "aiohttp", "aiohttp.web", "redis.asyncio", "prometheus_client"]
+third_parties = [
+    "numpy", "av", "aiortc", "aiohttp", "aiohttp.web", "jwt", "redis.asyncio", "prometheus_client",
+]
 for name in third_parties:  # what they do while importing is theirs
     importlib.import_module(name)
 own = importlib.import_module(package)

@@ -17,6 +17,7 @@ from realtime.messages import Caption, Message, SessionClosed, SessionStarted
 from realtime.redis_bus import RedisConfig
 from realtime.redis_events import EventLog
 from realtime.register import BEAT_S, HELD_S, Held, Register
+from realtime.seats import OpenSession
 from realtime.session import LiveSeat, Rooms, SessionConfig
 from realtime.vad import VadModel
 from tests.calls import ToneTrack, calling, serving
@@ -157,7 +158,8 @@ async def test_close_reaches_the_ingest_that_holds_it(running: Ingest, known: Kn
     (end,) = [message for message in running.sent if isinstance(message, SessionClosed)]
     assert (end.session_id, end.reason, end.started) == (seat.session_id, "operator", 1)
     assert seat.over and not other.over  # by which its peer sees that it has to go
-    assert running.rooms.session_id("r") is None and running.rooms.session_id("q") == other.session_id
+    assert running.rooms.open_session("r") is None
+    assert running.rooms.open_session("q") == OpenSession(other.session_id, None)
     assert (await running.join()).session_id != seat.session_id
 
 

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from realtime.access import bearer_middleware
 from realtime.mesh import FULL, POLICY, REPLACED, Mesh, MeshConfig, _Member
 from realtime.sockets import socket_middleware
 
@@ -18,7 +19,7 @@ from realtime.sockets import socket_middleware
 @asynccontextmanager
 async def relay(config: MeshConfig | None = None) -> AsyncIterator[tuple[Mesh, str]]:
     mesh = Mesh(("stun:127.0.0.1:9",), config or MeshConfig())
-    app = web.Application(middlewares=[socket_middleware])
+    app = web.Application(middlewares=[socket_middleware, bearer_middleware(None, None)])
     mesh.add_routes(app)
     runner = web.AppRunner(app)
     await runner.setup()

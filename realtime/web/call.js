@@ -48,7 +48,7 @@ export class Call {
   }
 
   // Raises an Error with a line for the user when camera or microphone cannot be had.
-  async start({ media, captions, purpose }) {
+  async start({ media, captions, purpose, consent }) {
     if (media !== "words") this._stream = await capture(media === "both");
     this._tracked = this._stream?.getTracks().map((track) => track.clone()) ?? [];
     this._streams.set(this._me, this._stream);
@@ -57,7 +57,7 @@ export class Call {
     byId("call").hidden = false;
     byId("people").replaceChildren();
     this._whip = new Whip({
-      room: this._room, participant: this._me, purpose, token: this._token, tracks: this._tracked,
+      room: this._room, participant: this._me, purpose, consent, token: this._token, tracks: this._tracked,
       captions: captions || media === "words",
       onState: (state, detail) => this._onState(state, detail),
     });

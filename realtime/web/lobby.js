@@ -4,7 +4,7 @@ import { byId, say } from "./dom.js";
 import { supported as captionsSupported } from "./captions.js";
 
 export class Lobby {
-  // onJoin({name, media, captions, purpose}) → a promise; what it rejects with is shown.
+  // onJoin({name, media, captions, purpose, consent}) → a promise; what it rejects with is shown.
   constructor(room, token, onJoin) {
     this._room = room;
     this._token = token;
@@ -33,8 +33,12 @@ export class Lobby {
     const headers = this._token ? { Authorization: `Bearer ${this._token}` } : {};
     const answer = await fetch(`/v1/rooms/${encodeURIComponent(this._room)}`, { headers, cache: "no-store" });
     if (answer.status === 401) {
-      const what = this._token ? "does not know the token of this link" : "wants a token";
-      say(byId("lobby-alert"), `This server ${what}: open the link that it printed when it started.`);
+      const what = this._token ? "does not take the token of this link" : "wants a token";
+      say(byId("lobby-alert"), `This server ${what}: open the link that it printed when it started, or ask for a new one.`);
+      return;
+    }
+    if (!answer.ok) {
+      say(byId("lobby-alert"), `The server refuses: ${(await answer.json()).detail}.`);
       return;
     }
     const { session_id: session, purpose } = await answer.json();
@@ -73,6 +77,7 @@ export class Lobby {
         media,
         captions: captionsSupported && media !== "words" && byId("captions").checked,
         purpose: byId("purpose").value,
+        consent: byId("notice").dataset.version,
       });
       byId("lobby").hidden = true;
     } catch (error) {

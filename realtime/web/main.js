@@ -76,8 +76,11 @@ function left(note) {
   byId("left-title").focus();
 }
 
-// The same person in the same tab is the same participant, so that a reload continues the conversation.
+// The same person in the same tab is the same participant, so that a reload continues the conversation. A token
+// that names its holder decides.
 function participant(name) {
+  const named = subject(token);
+  if (named !== null) return named;
   const key = `cmath-stream:participant:${room}`;
   const plain = name.normalize("NFKD").replace(/[^A-Za-z0-9_.-]+/g, "_").replace(/^_+|_+$/g, "").slice(0, 40) || "guest";
   const known = sessionStorage.getItem(key);
@@ -85,4 +88,15 @@ function participant(name) {
   const end = crypto.getRandomValues(new Uint16Array(1))[0].toString(16).padStart(4, "0");
   sessionStorage.setItem(key, `${plain}-${end}`);
   return `${plain}-${end}`;
+}
+
+// `sub` of a signed token; the server checks it, here it is only read.
+function subject(token) {
+  const [, claims, signature] = token?.split(".") ?? [];
+  if (!signature) return null;
+  try {
+    return JSON.parse(atob(claims.replaceAll("-", "+").replaceAll("_", "/"))).sub ?? null;
+  } catch {
+    return null; // a static token that has dots in it
+  }
 }

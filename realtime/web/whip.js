@@ -12,8 +12,9 @@ const VIDEO_BPS = 600_000;
 
 export class Whip {
   // onState: "connecting" | "live" | "reconnecting" | "refused"; the last with what the server said.
-  constructor({ room, participant, purpose, token, tracks, captions, onState }) {
-    const query = new URLSearchParams({ participant, purpose });
+  // `consent` is the version of the notice that was agreed to.
+  constructor({ room, participant, purpose, consent, token, tracks, captions, onState }) {
+    const query = new URLSearchParams({ participant, purpose, consent });
     this._url = `/whip/${encodeURIComponent(room)}?${query}`;
     this._auth = token ? { Authorization: `Bearer ${token}` } : {};
     this._tracks = tracks;

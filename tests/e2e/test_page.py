@@ -38,6 +38,8 @@ def test_a_conversation(up: Installation, visitor: Seat, pictures: Path) -> None
     assert any(event.get("text") for event in emotions)  # the captions' way
     (started,) = (event for event in told if event["type"] == "session.started")
     assert (started["room"], started["purpose"]) == ("lounge", "personal")
+    joined = [event for event in told if event["type"] == "participant.joined"]
+    assert all(event["consent"] == {"notice": "1", "at_ms": event["at_ms"]} for event in joined)
 
     # Pointing at an utterance, or walking there by keyboard, shows what was said and what each sense says.
     person = anna.page.locator(f'[data-participant="{anna.participant}"]')
