@@ -139,7 +139,8 @@ def serve(context: typer.Context, redis: RedisUrl = None) -> None:
         _say_ready()
         if not context.obj.supervised:
             ingest = settings.ingest
-            typer.echo(f"page:  {url_of(ingest.host, ingest.port, ingest.token)}", err=True)
+            shown = ingest.token if sys.stderr.isatty() else None  # a log is no place for a token
+            typer.echo(f"page:  {url_of(ingest.host, ingest.port, shown)}", err=True)
 
     _run_until_signal(lambda stop: roles.ingest(settings, stop, say_ready))
 

@@ -57,6 +57,7 @@ def test_a_session_is_an_actor_and_later_clips_are_not_in_earlier_ones(units: Pa
     assert np.abs(apart[-1]).max() < np.abs(apart[0]).max()  # the actor is known by then
 
 
+@pytest.mark.slow
 def test_training_reads_what_the_voice_encoder_left(units: Path, tmp_path: Path) -> None:
     recipe = Recipe(
         name="tiny",

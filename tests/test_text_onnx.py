@@ -97,6 +97,7 @@ def test_a_text_has_one_vector_alone_and_in_company(tiny: TextConfig) -> None:
     assert embed([]).shape == (0, 32)
 
 
+@pytest.mark.slow
 def test_a_second_start_needs_no_torch(shipped: tuple[TextConfig, Embedder, Embedder]) -> None:
     config, _, onnx = shipped
     code = (
