@@ -55,7 +55,7 @@ class Result:
     name: str
     segments: list[Turn]
     started: int
-    ended: int  # utterances with exactly one final event
+    ended: int  # utterances with exactly one end
     same_bytes: bool | None  # of two replays; None = not replayed
     score: SegmentationScore | None  # None = nobody marked the turns
 
@@ -109,9 +109,15 @@ def _result(clip: Clip, told: Sequence[Event], offsets_ms: dict[str, int], same:
     final = [event for event in told if event.get("is_final")]
     segments = [_segment(event, offsets_ms.get(event["participant_id"], 0)) for event in final]
     started = sum(event["type"] == "utterance.started" for event in told)
-    ended = len({event["utterance_id"] for event in final})
+    ends = [event["utterance_id"] for event in told if _is_end(event)]
+    ended = len(set(ends))
     marked = score(segments, clip.turns) if clip.turns else None
-    return Result(clip.name, segments, started, ended if ended == len(final) else -1, same, marked)
+    return Result(clip.name, segments, started, ended if ended == len(ends) else -1, same, marked)
+
+
+def _is_end(event: Event) -> bool:
+    """Its final emotion, or that there was nothing to answer from, as of a snippet at a file's end."""
+    return bool(event.get("is_final")) or event["type"] == "utterance.dropped"
 
 
 def _segment(event: Event, offset_ms: int) -> Turn:
@@ -155,7 +161,7 @@ def main() -> int:
     total, meetings = SegmentationScore(), SegmentationScore()
     for result in results:
         same = {None: "", True: ", same bytes twice", False: ", TWO REPLAYS DIFFER"}[result.same_bytes]
-        counts = f"{result.started:3d} utterances, {result.ended} final{same}"
+        counts = f"{result.started:3d} utterances, {result.ended} ended{same}"
         print(f"{result.name:<24}{counts}  {result.score or ''}")
         if result.score is not None:
             total += result.score

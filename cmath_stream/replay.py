@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from cmath_stream.ahead import ahead
@@ -113,7 +113,8 @@ class Replay:
         for message in messages:
             if isinstance(message, Segment | Transcript):
                 for answer in next(answers):
-                    outcomes += fusion.push(answer, _NO_TIME) if answer is not None else []
+                    if answer is not None:
+                        outcomes += fusion.push(replace(answer, attempt=message.attempt), _NO_TIME)
             else:
                 assert not isinstance(message, SegmentWithdrawn)  # nothing starts early where nobody waits
                 outcomes += fusion.push(message, _NO_TIME)

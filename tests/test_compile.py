@@ -47,7 +47,6 @@ def same_answers(engine: Engine, other: Engine) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.slow
 def test_an_onnx_engine_is_found_again_and_says_what_eager_says(
     onnx_engine: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,3 +180,21 @@ def test_the_channels_of_one_file_are_its_participants(machine: Replay, tmp_path
     assert heard(told) == heard(play(machine))
     with pytest.raises(MediaError, match=r"3 participant names for 1 file of 2 channel\(s\)"):
         channels(call, None, ["anna", "ben", "carl"])
+
+
+def test_whoever_goes_on_after_a_pause_is_answered_once_for_all_of_it(
+    machine: Replay, tmp_path: Path
+) -> None:
+    spoken = np.concatenate([chunk.pcm for chunk in Recording.open(DEMO / "anna.opus").audio()])
+    first = json.loads((DEMO / "script.json").read_text("utf-8"))[0]
+    piece = spoken[first["start_ms"] * 16 : first["end_ms"] * 16]
+    pause, quiet = np.zeros(round(0.5 * 16_000)), np.zeros(16_000)
+    track = np.concatenate([quiet, piece, pause, piece, quiet])
+    with wave.open(str(tmp_path / "anna.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes((track.clip(-1, 1) * 32767).astype("<i2").tobytes())
+    told = list(machine.run(sources([tmp_path / "anna.wav"], None, None), lambda _: None))
+    (emotion,) = [event for event in told if event["type"] == "emotion.utterance"]
+    ends = [event["end_ms"] for event in told if event["type"] == "utterance.ended"]
+    assert len(ends) == 2 and emotion["is_final"] and emotion["end_ms"] == ends[1]
+    assert told[-1]["totals"] == {"started": 1, "emotions": 1, "dropped": 0}
