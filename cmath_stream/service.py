@@ -167,8 +167,12 @@ class FusionService:
         await self._publish(outcomes)
         for session_id, session in list(self._sessions.items()):
             closed = session.fusion.closed
-            owed = [(uid, entry) for uid, entry in session.held if not uid or session.fusion.owes(uid)]
-            settled += [entry for uid, entry in session.held if closed or (uid, entry) not in owed]
+            owed = []
+            for uid, entry in session.held:
+                if not closed and (not uid or session.fusion.owes(uid)):
+                    owed.append((uid, entry))
+                else:
+                    settled.append(entry)
             session.held = owed
             if closed:
                 await self._events.close(session_id)
