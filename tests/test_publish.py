@@ -115,7 +115,7 @@ async def test_a_movie_is_seen_and_heard_together(movie: Path) -> None:
     async with serving(rooms, config) as url:
         report = await publish(movie, f"{url}/whip/room", participant="bob")
     (seat,) = rooms.seats
-    assert seat.offered["video"] and len(seat.pictures) >= 4  # of 20, on a machine that is busy otherwise
+    assert seat.offered["video"] and len(seat.pictures) >= 10
     decoder = av.VideoCodecContext.create("mjpeg", "r")
     bright = {
         picture.at_ms / 1000: decoder.decode(av.Packet(picture.jpeg))[0].to_ndarray(format="rgb24").mean()
