@@ -2,7 +2,7 @@
 
 An utterance leaves when every modality has answered, or provisionally at `deadline_s` without the ones
 that are late; those get until `final_s` to make a revision, and are then missing for good. A slow utterance
-holds the later ones of its session, never longer than its own deadline.
+holds the later ones of its session, never longer than its own deadline; and so do its final answer and theirs.
 
 Extractors may work on an utterance before its end is decided. Their answers wait here for the announcement,
 which names the attempt that holds; answers to any other attempt are void and never part of anything.
@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from realtime.messages import MODALITIES, Answer, Features, FeaturesMissing, Modality, UtteranceEnded
 
@@ -138,17 +139,17 @@ class Assembler:
     def expire(self, now_s: float) -> list[Assembled]:
         """What is complete or out of time, in order."""
         out: list[Assembled] = []
+        for late in list(self._provisional.values()):
+            changed = not late.said and bool(late.answers) and self._ready(late, now_s)
+            if changed or self._final(late, now_s):
+                late.revision += 1
+                out.append(self._emit(late, now_s))
         while self._queue and self._ready(self._queue[0], now_s):
             head = self._queue.popleft()
             self._provisional[head.utterance.utterance_id] = head
             out.append(self._emit(head, now_s))
         while self._early and now_s - next(iter(self._early.values())).since_s >= _STRAY_S:
             self._early.popitem(last=False)
-        for late in list(self._provisional.values()):
-            changed = not late.said and bool(late.answers) and self._ready(late, now_s)
-            if changed or self._final(late, now_s):
-                late.revision += 1
-                out.append(self._emit(late, now_s))
         return out
 
     def _known(self, utterance_id: str) -> _Waiting | None:
@@ -175,7 +176,9 @@ class Assembler:
 
     def _final(self, waiting: _Waiting, now_s: float) -> bool:
         out_of_time = now_s - waiting.since_s >= self._config.final_s
-        return not waiting.utterance.may_resume and (self._complete(waiting) or out_of_time)
+        over = not waiting.utterance.may_resume and (self._complete(waiting) or out_of_time)
+        earlier = takewhile(lambda other: other is not waiting, self._provisional.values())
+        return over and all(now_s >= other.due_s for other in earlier)
 
     def _emit(self, waiting: _Waiting, now_s: float) -> Assembled:
         uid = waiting.utterance.utterance_id
