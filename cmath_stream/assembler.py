@@ -2,7 +2,7 @@
 
 An utterance leaves when every modality has answered, or provisionally at `deadline_s` without the ones
 that are late; those get until `final_s` to make a revision, and are then missing for good. A slow utterance
-holds the later ones of its session, never longer than its own deadline; and so do its final answer and theirs.
+holds the later ones of its session, never longer than its own deadline; final answers wait alike.
 
 Extractors may work on an utterance before its end is decided. Their answers wait here for the announcement,
 which names the attempt that holds; answers to any other attempt are void and never part of anything.

@@ -20,15 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 
+from cmath_stream.checkpoint_files import CheckpointError, pair
 from cmath_stream.model import CMATH, CMATHConfig
-from realtime.errors import CmathStreamError
 
 FORMAT = 1
 _DECODER = "rebuilders."  # training only, never written
-
-
-class CheckpointError(CmathStreamError):
-    """A checkpoint that is not there, not ours, damaged, or made for other features."""
 
 
 class Identity(Protocol):
@@ -126,17 +122,9 @@ class Checkpoint:
         return result
 
 
-def shipped(name: str = "live-small") -> Path:
-    """Weights inside this package. Raises CheckpointError where there are none of that name."""
-    path = Path(__file__).parent / "weights" / f"{name}.safetensors"
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint named {name!r} is shipped")
-    return path
-
-
 def save(path: Path, model: CMATH, meta: CheckpointMeta) -> None:
     """Write both files beside each other; the weights first, so that a crash leaves no pair that loads."""
-    weights, card = _pair(path)
+    weights, card = pair(path)
     weights.parent.mkdir(parents=True, exist_ok=True)
     state = {
         key: tensor.contiguous() for key, tensor in model.state_dict().items() if not key.startswith(_DECODER)
@@ -152,7 +140,7 @@ def load(path: Path) -> Checkpoint:
 
     Raises CheckpointError, in one line, for anything that is not a whole checkpoint of this format.
     """
-    weights, card = _pair(path)
+    weights, card = pair(path)
     try:
         packed, record = weights.read_bytes(), json.loads(card.read_bytes())
     except OSError as error:
@@ -198,11 +186,6 @@ def _meta(record: Mapping[str, Any]) -> CheckpointMeta:
     if meta.config.classes != len(meta.labels) or min(meta.temperatures.values(), default=1.0) <= 0.0:
         raise ValueError("labels or temperatures make no sense")
     return meta
-
-
-def _pair(path: Path) -> tuple[Path, Path]:
-    stem = path.name.removesuffix(".safetensors").removesuffix(".json")
-    return path.with_name(f"{stem}.safetensors"), path.with_name(f"{stem}.json")
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmath_stream.assembler import AssemblerConfig
+from cmath_stream.checkpoint_files import named
 from cmath_stream.prediction import EngineConfig
 from realtime import settings
 from realtime.messages import Modality
@@ -54,10 +55,9 @@ def load_settings(path: Path | None) -> Settings:
 
 def load_checkpoint(config: FusionConfig) -> Checkpoint:
     """The configured checkpoint. Raises CheckpointError."""
-    from cmath_stream.checkpoint import load, shipped  # brings torch, which most roles do without
+    from cmath_stream.checkpoint import load  # brings torch, which most roles do without
 
-    path = Path(config.checkpoint)
-    return load(path if path.suffix or len(path.parts) > 1 else shipped(config.checkpoint))
+    return load(named(config.checkpoint))
 
 
 def make_extractor(modality: Modality, config: Settings) -> Extractor:

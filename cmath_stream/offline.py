@@ -7,17 +7,18 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from cmath_stream.checkpoint_files import fingerprint, named
 from cmath_stream.config import Settings, load_checkpoint, make_extractor
-from cmath_stream.engine import Engine
 from cmath_stream.events import to_json
 from cmath_stream.inputs import Source
-from cmath_stream.replay import Replay
+from cmath_stream.replay import Models, Replay
 from realtime.messages import MODALITIES
 from realtime.recording import Recording
 from realtime.vad import VadModel
@@ -26,14 +27,24 @@ log = logging.getLogger(__name__)
 
 
 def build(settings: Settings) -> Replay:
-    """Load everything. Raises CheckpointError where checkpoint and extractors do not fit each other."""
+    """A replay that loads its models once, in its first run, which hears meanwhile.
+
+    Raises CheckpointError where there is no such checkpoint, and in that run where extractors do not fit it.
+    """
+    weights = fingerprint(named(settings.fusion.checkpoint))
+    model_id = repr((weights, settings.fusion.engine, settings.text, settings.audio, settings.visual))
+    return Replay(cache(partial(_load, settings)), model_id, VadModel(), settings.session.conversation)
+
+
+def _load(settings: Settings) -> Models:
+    from cmath_stream.engine import Engine  # brings torch: seconds that hearing does not wait for
+
     checkpoint = load_checkpoint(settings.fusion)
     extractors = [make_extractor(modality, settings) for modality in MODALITIES]
     for extractor in extractors:
         extractor.load()
     checkpoint.require({e.modality: e.spec for e in extractors if e.spec is not None})
-    engine = Engine(checkpoint, settings.fusion.engine)
-    return Replay(engine, extractors, VadModel(), settings.session.conversation)
+    return Models(Engine(checkpoint, settings.fusion.engine), extractors)
 
 
 def replay_to(sources: Sequence[Source], settings: Settings, out: Path | None) -> None:

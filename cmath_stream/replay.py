@@ -2,20 +2,19 @@
 
 No clock is read anywhere below: session time is the files' own time, every extractor answers before the next
 step, so two runs over the same files give the same bytes. Two threads share the work: one hears a few batches
-of utterances ahead while the other reads feelings in the last one.
+of utterances ahead while the other loads the models, and then reads feelings in the last one.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cmath_stream.ahead import ahead
 from cmath_stream.assembler import AssemblerConfig
-from cmath_stream.engine import Engine
 from cmath_stream.events import Event
 from cmath_stream.fusion import Outcome, Pending, SessionFusion
 from cmath_stream.inputs import Source
@@ -38,19 +37,31 @@ from realtime.vad import VadModel
 from workers.extractor import Extractor
 from workers.worker import speech_of
 
+if TYPE_CHECKING:
+    from cmath_stream.engine import Engine
+
 _JOBS_AT_ONCE = 32  # utterances an extractor gets in one batch
-_BATCHES_AHEAD = 2  # heard and not yet read: bounds the memory, and lets neither thread wait for the other
+_BATCHES_AHEAD = 8  # heard and not yet read, some 10 MB each: as many as are heard while the models load
 _NO_TIME = 0.0  # the fusion's clock stands still: every answer is there before the next message
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What reads feelings in utterances."""
+
+    engine: Engine
+    extractors: Sequence[Extractor]
 
 
 class Replay:
     """Runs recordings through ingest, extractors and fusion in this process."""
 
     def __init__(
-        self, engine: Engine, extractors: Sequence[Extractor], vad: VadModel, config: ConversationConfig
+        self, load: Callable[[], Models], model_id: str, vad: VadModel, config: ConversationConfig
     ) -> None:
-        self._engine = engine
-        self._extractors = extractors
+        """`load` is called in every run, and may give the same models; `model_id` says which they are."""
+        self._load = load
+        self._model_id = model_id
         self._vad = vad
         self._config = config
         self._speech: dict[str, Pcm] = {}  # of utterances that wait for their caption
@@ -61,13 +72,14 @@ class Replay:
         `on_progress`, in another thread, gets the seconds reached.
         """
         session_id = self._session_id(sources)
-        assembler = AssemblerConfig(tuple(e.modality for e in self._extractors))
-        fusion = SessionFusion(session_id, assembler, self._engine)
         heard = _batches(self._messages(session_id, sources, on_progress))
         seq = 0
-        with closing(ahead(heard, _BATCHES_AHEAD)) as batches:
+        with ahead(heard, _BATCHES_AHEAD) as batches:
+            models = self._load()
+            assembler = AssemblerConfig(tuple(e.modality for e in models.extractors))
+            fusion = SessionFusion(session_id, assembler, models.engine)
             for messages in batches:
-                for event in self._events(fusion, messages):
+                for event in self._events(models, fusion, messages):
                     if event.get("is_final") is False:
                         continue  # nobody waits: what may still change is not told
                     seq += 1
@@ -105,10 +117,10 @@ class Replay:
             on_progress(now_s)
         yield from conversation.close(now_s, "end_of_file")
 
-    def _events(self, fusion: SessionFusion, messages: list[Message]) -> Iterator[Event]:
+    def _events(self, models: Models, fusion: SessionFusion, messages: list[Message]) -> Iterator[Event]:
         """Steps 7-11: jobs to the extractors, their answers and the rest to the fusion, then the model."""
         jobs = [self._job(message) for message in messages if isinstance(message, Segment | Transcript)]
-        answers = zip(*(extractor.extract(jobs) for extractor in self._extractors), strict=True)
+        answers = zip(*(extractor.extract(jobs) for extractor in models.extractors), strict=True)
         outcomes: list[Outcome] = []
         for message in messages:
             if isinstance(message, Segment | Transcript):
@@ -119,7 +131,7 @@ class Replay:
                 assert not isinstance(message, SegmentWithdrawn)  # nothing starts early where nobody waits
                 outcomes += fusion.push(message, _NO_TIME)
         pending = [outcome for outcome in outcomes if isinstance(outcome, Pending)]
-        predictions = iter(self._engine.step([one.window for one in pending]))
+        predictions = iter(models.engine.step([one.window for one in pending]))
         for outcome in outcomes:
             yield from fusion.tell(outcome, next(predictions) if isinstance(outcome, Pending) else None)
         fusion.take_traces()  # nobody goes on with a replay
@@ -138,7 +150,7 @@ class Replay:
 
     def _session_id(self, sources: Sequence[Source]) -> str:
         """Derived from the input bytes and the settings: the same replay is the same session."""
-        digest = hashlib.sha256(repr((asdict(self._config), self._engine.info)).encode())
+        digest = hashlib.sha256(repr((asdict(self._config), self._model_id)).encode())
         for source in sources:
             digest.update(repr((source.participant_id, source.channel, source.captions)).encode())
             with source.path.open("rb") as file:

@@ -18,7 +18,8 @@ def test_the_same_items_in_order_from_one_other_thread() -> None:
             threads.add(threading.get_ident())
             yield number
 
-    assert list(ahead(items(), 2)) == list(range(100))
+    with ahead(items(), 2) as coming:
+        assert list(coming) == list(range(100))
     assert len(threads) == 1 and threading.get_ident() not in threads
 
 
@@ -30,12 +31,22 @@ def test_no_more_than_the_bound_is_made_before_it_is_asked_for() -> None:
             made.append(number)
             yield number
 
-    coming = ahead(items(), 2)
-    for number in range(10):
-        assert next(coming) == number
-        assert len(made) <= number + 1 + 2
-    coming.close()
+    with ahead(items(), 2) as coming:
+        for number in range(10):
+            assert next(coming) == number
+            assert len(made) <= number + 1 + 2
     assert len(made) <= 12
+
+
+def test_it_begins_before_anything_is_asked_for() -> None:
+    begun = threading.Event()
+
+    def items() -> Iterator[int]:
+        begun.set()
+        yield 1
+
+    with ahead(items(), 1):
+        assert begun.wait(10)
 
 
 def test_an_error_comes_after_what_was_made_before_it() -> None:
@@ -43,11 +54,12 @@ def test_an_error_comes_after_what_was_made_before_it() -> None:
         yield 1
         raise ValueError("broken")
 
-    coming = ahead(items(), 3)
-    assert next(coming) == 1
-    with pytest.raises(ValueError, match="broken"):
-        next(coming)
+    with ahead(items(), 3) as coming:
+        assert next(coming) == 1
+        with pytest.raises(ValueError, match="broken"):
+            next(coming)
 
 
 def test_nothing_of_nothing() -> None:
-    assert list(ahead(iter(()), 2)) == []
+    with ahead(iter(()), 2) as coming:
+        assert list(coming) == []

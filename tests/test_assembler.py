@@ -242,17 +242,19 @@ def test_a_correction_while_the_speaker_may_go_on_is_a_revision() -> None:
 
 def test_final_answers_keep_the_order_of_the_conversation_too() -> None:
     assembler = Assembler(CONFIG)
-    whole = [[features(n, "text"), features(n, "audio"), missing(n, "visual")] for n in range(3)]
+
+    def whole(n: int) -> list[Answer]:
+        return [features(n, "text"), features(n, "audio"), missing(n, "visual")]
+
     assembler.announce(replace(ended(0), may_resume=True), 0.0)
     assembler.announce(replace(ended(1), may_resume=True), 0.0)
-    assert ids(feed(assembler, whole[0] + whole[1], 0.1)) == [("p.0", 0, False), ("p.1", 0, False)]
+    assert ids(feed(assembler, whole(0) + whole(1), 0.1)) == [("p.0", 0, False), ("p.1", 0, False)]
     assert assembler.settle("p.1", 0.5) == []  # the first may still go on
     assert ids(assembler.settle("p.0", 0.6)) == [("p.0", 1, True), ("p.1", 1, True)]
 
     assembler.announce(replace(ended(2), may_resume=True), 1.0)
-    feed(assembler, whole[2], 1.0)
+    feed(assembler, whole(2), 1.0)
     assembler.announce(ended(3), 1.1)
-    late = [features(3, "text"), features(3, "audio"), missing(3, "visual")]
-    assert ids(feed(assembler, late, 1.2)) == [("p.3", 0, False)]
+    assert ids(feed(assembler, whole(3), 1.2)) == [("p.3", 0, False)]
     assert ids(assembler.expire(2.5)) == [("p.3", 1, True)]  # nobody waits longer than a deadline
     assert ids(assembler.settle("p.2", 3.0)) == [("p.2", 1, True)]

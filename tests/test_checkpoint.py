@@ -11,15 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from cmath_stream.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    CheckpointMeta,
-    ModalitySpec,
-    load,
-    save,
-    shipped,
-)
+from cmath_stream.checkpoint import Checkpoint, CheckpointMeta, ModalitySpec, load, save
+from cmath_stream.checkpoint_files import CheckpointError, shipped
 from cmath_stream.model import CMATH, CMATHConfig
 from cmath_stream.training.data import MELD7
 from cmath_stream.training.live import voice_and_face

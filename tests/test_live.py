@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from cmath_stream.checkpoint import load, shipped
+from cmath_stream.checkpoint import load
+from cmath_stream.checkpoint_files import shipped
 from cmath_stream.training.live import judge_live, train_live
 from cmath_stream.training.recipe import GraftedData, LiveData, Recipe, Schedule
 from realtime.errors import SettingsError

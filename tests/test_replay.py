@@ -17,7 +17,7 @@ from cmath_stream.engine import Engine
 from cmath_stream.events import Event, to_json
 from cmath_stream.inputs import channels, sources
 from cmath_stream.prediction import EngineConfig
-from cmath_stream.replay import Replay
+from cmath_stream.replay import Models, Replay
 from realtime.conversation import ConversationConfig
 from realtime.errors import MediaError
 from realtime.messages import Answer, Features, FeaturesMissing, Job, Modality, Segment, Transcript
@@ -76,7 +76,8 @@ class Voice:
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Replay:
     engine = Engine(tiny(tmp_path_factory.mktemp("tiny")), EngineConfig())
-    return Replay(engine, [Words(), Voice()], VadModel(), ConversationConfig())
+    models = Models(engine, [Words(), Voice()])
+    return Replay(lambda: models, "tiny", VadModel(), ConversationConfig())
 
 
 def play(machine: Replay, names: Sequence[str] = ("anna", "ben")) -> list[Event]:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from cmath_stream.checkpoint import CheckpointError, load
+from cmath_stream.checkpoint import load
+from cmath_stream.checkpoint_files import CheckpointError
 from cmath_stream.training.recipe import Recipe, Schedule, WordsData
 from cmath_stream.training.words import ADAPTED, judge_words, train_words
 from workers import text_adapter

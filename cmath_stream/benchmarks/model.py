@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cmath_stream.benchmarks.figures import Figures, machine
-from cmath_stream.checkpoint import Checkpoint, load, shipped
+from cmath_stream.checkpoint import Checkpoint, load
+from cmath_stream.checkpoint_files import shipped
 from cmath_stream.engine import Engine
 from cmath_stream.model import CMATH
 from cmath_stream.prediction import EngineConfig

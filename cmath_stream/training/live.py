@@ -14,7 +14,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cmath_stream.checkpoint import Checkpoint, ModalitySpec, load, save, shipped
+from cmath_stream.checkpoint import Checkpoint, ModalitySpec, load, save
+from cmath_stream.checkpoint_files import shipped
 from cmath_stream.training.banks import Bank, out_of_fold_voices, pictured_faces, recorded_voices
 from cmath_stream.training.calibration import describe
 from cmath_stream.training.data import MELD7, Dialogue, Example, Floats, read_dialogues

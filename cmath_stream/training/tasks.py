@@ -11,7 +11,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from cmath_stream.checkpoint import Checkpoint, load, shipped
+from cmath_stream.checkpoint import Checkpoint, load
+from cmath_stream.checkpoint_files import named
 from cmath_stream.training.evaluate import Answers, answer, calibration_interval, metrics
 from realtime.errors import SettingsError
 from workers.training.judged import Judged
@@ -85,13 +86,6 @@ def show(result: Mapping[str, Any]) -> None:
     )
 
 
-def named(checkpoint: str | None, default: str) -> Checkpoint:
-    """A checkpoint by path or shipped name. Raises CheckpointError."""
-    name = checkpoint or default
-    path = Path(name)
-    return load(path if path.suffix or len(path.parts) > 1 else shipped(name))
-
-
 def _answered(checkpoint: Checkpoint, answers: Answers, protocol: str) -> Judged:
     meta = checkpoint.meta
     return Judged(
@@ -106,7 +100,7 @@ def _answered(checkpoint: Checkpoint, answers: Answers, protocol: str) -> Judged
 def _erc_text(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
     from cmath_stream.training.words import judge_words  # the sentence encoder costs seconds to import
 
-    checkpoint = named(asked.checkpoint, default)
+    checkpoint = load(named(asked.checkpoint or default))
     answers = judge_words(checkpoint, asked.paths[0], asked.cache)
     protocol = "dialogue JSONL, words alone, causal window, all labelled utterances, calibrated"
     return _answered(checkpoint, answers, protocol), {}
@@ -118,7 +112,7 @@ def _features(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
 
     if asked.checkpoint is None and asked.text == "provided":
         default = f"{default}-provided"
-    checkpoint = named(asked.checkpoint, default)
+    checkpoint = load(named(asked.checkpoint or default))
     words = PlainAndTuned(asked.cache) if asked.text == "words" else None
     found = read_as_trained(
         checkpoint, asked.paths[0], None if words is None else WordEncoder(words.spec, words)
@@ -157,7 +151,7 @@ def _voice_face(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
     from cmath_stream.training.banks import centred
     from workers.training.voice import judge_voice
 
-    checkpoint = named(asked.checkpoint, default)
+    checkpoint = load(named(asked.checkpoint or default))
     audio, units = asked.paths
     heard = judge_voice(audio, None)
     clips = acted.joined(heard.key, centred(heard.probabilities), heard.label, heard.group, units)
@@ -171,7 +165,7 @@ def _voice_face(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
 def _live(asked: Asked, default: str) -> tuple[Judged, Mapping[str, Any]]:
     from cmath_stream.training.live import judge_live
 
-    checkpoint = named(asked.checkpoint, default)
+    checkpoint = load(named(asked.checkpoint or default))
     spec = asked.paths[0]
     found = judge_live(checkpoint, spec, asked.data or spec.parent, asked.cache)
     patterns = {
