@@ -159,7 +159,7 @@ def check(engine: Engine, calls: Mapping[ProgramName, Call]) -> list[Checked]:
         for batch in sorted({1, min(3, program.shape.batch), program.shape.batch}):
             inputs = program.inputs(batch, seed=batch)
             pairs = zip(calls[name](*inputs), right(*inputs), strict=True)
-            difference = max(float((said.float() - true.float()).abs().max()) for said, true in pairs)
+            difference = max(float((said.float().cpu() - true.float()).abs().max()) for said, true in pairs)
             within = difference <= TOLERANCE[engine.info.precision]
             found.append(Checked(name, batch, difference, within))
     return found

@@ -17,7 +17,7 @@ from cmath_stream.checkpoint import Checkpoint
 from cmath_stream.memory import Pages, Span
 from cmath_stream.prediction import EngineConfig, EngineInfo, Prediction
 from cmath_stream.programs import Program, ProgramName, Shape, page_shapes, programs
-from cmath_stream.runtimes import Call, eager
+from cmath_stream.runtimes import Call, device_of, eager
 from cmath_stream.window import Row
 from realtime.messages import Features
 
@@ -50,13 +50,22 @@ class Engine:
         self.called: tuple[ProgramName, ...] = ("window",) if self._pages is None else ("remember", "ask")
         if self._pages is not None:
             compressed, keys_values = page_shapes(model)
-            self._compressed = torch.zeros(pages, *compressed, dtype=self._kind)
-            self._keys_values = torch.zeros(pages, *keys_values, dtype=self._kind)
+            self._memory = (
+                torch.zeros(pages, *compressed, dtype=self._kind),
+                torch.zeros(pages, *keys_values, dtype=self._kind),
+            )
         self.use({name: eager(program) for name, program in self.programs.items()}, "eager")
 
     def use(self, calls: Mapping[ProgramName, Call], runtime: str) -> None:
-        """Run these programs from now on. What is remembered stays: every runtime gives the same numbers."""
+        """Run these programs from now on. What is remembered stays: every runtime gives the same numbers.
+
+        It lies where the programs run, so that a step on a card moves its new rows there and nothing else.
+        """
         self._calls = calls
+        self.device = device_of(runtime)
+        if self._pages is not None:
+            compressed, keys_values = self._memory
+            self._memory = compressed.to(self.device), keys_values.to(self.device)
         meta = self._checkpoint.meta
         version = f"{meta.name}-{meta.version}"
         self.info = EngineInfo(meta.labels, meta.label_set, version, runtime, self._config.precision)
@@ -123,8 +132,8 @@ class Engine:
                 allowed[b, slot] = [name in row.vectors for name in self.modalities]
                 same_speaker[b, slot] = row.speaker == newest.speaker
         asked = map(torch.from_numpy, (place, allowed, same_speaker, distance))
-        logits, alone = self._calls["ask"](self._compressed, self._keys_values, *asked)
-        return logits.float().numpy(), alone.float().numpy()
+        logits, alone = self._calls["ask"](*self._memory, *asked)
+        return _numbers(logits), _numbers(alone)
 
     def _remember(self, spans: Iterable[Span]) -> None:
         """Compute what is not on a page yet, and only that."""
@@ -137,14 +146,15 @@ class Engine:
         for first in range(0, len(new), self._config.batch):
             part = new[first : first + self._config.batch]
             features, presence, mask, _ = self._tensors([span for _, span in part], rows)
-            pages = torch.tensor([page for page, _ in part])
-            kept = self._calls["remember"](features, presence, mask)
-            self._compressed[pages], self._keys_values[pages] = kept
+            pages = torch.tensor([page for page, _ in part], device=self.device)
+            made = self._calls["remember"](features, presence, mask)
+            for held, new_rows in zip(self._memory, made, strict=True):
+                held[pages] = new_rows
 
     def _full(self, windows: Sequence[tuple[Row, ...]]) -> tuple[Logits, Logits]:
         """[B, C] and [B, A, C], everything computed anew."""
         logits, alone = self._calls["window"](*self._tensors(windows, self.rows))
-        return logits.float().numpy(), alone.float().numpy()
+        return _numbers(logits), _numbers(alone)
 
     def _tensors(
         self, windows: Sequence[tuple[Row, ...]], rows: int
@@ -177,6 +187,12 @@ class Engine:
             if present[m]
         }
         return Prediction(_exact(fused), alone, bool(fused.max() < self._abstain_below))
+
+
+def _numbers(answer: torch.Tensor) -> Logits:
+    """From wherever it was computed."""
+    numbers: Logits = answer.float().cpu().numpy()
+    return numbers
 
 
 def _exact(probabilities: Probabilities) -> tuple[float, ...]:

@@ -48,13 +48,11 @@ class Runtime(Protocol):
 
 
 class Inductor:
-    """Ahead-of-time Inductor: C++ or Triton kernels with the weights folded in."""
+    """Ahead-of-time Inductor on the CPU: C++ kernels with the weights folded in."""
 
     suffix = ".pt2"
 
     def missing(self) -> str | None:
-        if torch.cuda.is_available():
-            return None
         return None if any(map(shutil.which, ("g++", "clang++"))) else "a C++ compiler (g++)"
 
     def build(self, program: Program, path: Path) -> None:
@@ -154,7 +152,7 @@ class TensorRT:
             raise RuntimeUnavailable(f"{path}: {str(error).partition(chr(10))[0]}") from error
 
         def call(*inputs: Any) -> tuple[Tensor, ...]:
-            return tuple(each.cpu() for each in module(*_on_cuda(inputs)))
+            return tuple(module(*_on_cuda(inputs)))  # what lies there already stays where it is
 
         return call
 
@@ -173,6 +171,11 @@ def tensorrt_inputs(program: Program, torch_tensorrt: Any) -> tuple[Any, ...]:
 
 def _on_cuda(inputs: Any) -> Any:
     return pytree.tree_map(lambda each: each.cuda(), inputs)
+
+
+def device_of(name: str) -> torch.device:
+    """Where a runtime computes, and leaves its answers."""
+    return torch.device("cuda" if name == "tensorrt" else "cpu")
 
 
 _BY_NAME: dict[RuntimeName, Runtime] = {"tensorrt": TensorRT(), "inductor": Inductor(), "onnx": Onnx()}

@@ -88,7 +88,8 @@ class FusionService:
         """Run the model through its true path."""
         await asyncio.get_running_loop().run_in_executor(self._model_thread, self._engine.warm_up)
         info = self._engine.info
-        telemetry.ENGINE_INFO.info({"engine": info.engine, "precision": info.precision, "device": "cpu"})
+        device = self._engine.device.type
+        telemetry.ENGINE_INFO.info({"engine": info.engine, "precision": info.precision, "device": device})
 
     async def use(self, calls: Mapping[ProgramName, Call], runtime: str) -> None:
         """Run compiled programs from now on; a call under way is finished first."""

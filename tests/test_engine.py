@@ -182,4 +182,4 @@ def test_memory_is_bounded_whatever_comes(checkpoint: Checkpoint) -> None:
         for view in views(engine, 12, seed):
             engine.step([view])
     assert engine._pages is not None
-    assert len(engine._pages) == engine._compressed.shape[0] == max(20, engine.window)
+    assert len(engine._pages) == engine._memory[0].shape[0] == max(20, engine.window)

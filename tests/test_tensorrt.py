@@ -13,9 +13,14 @@ from typing import Any
 import pytest
 import torch
 
+from cmath_stream import compile as compiling
+from cmath_stream.engine import Engine
 from cmath_stream.model import CMATH, CMATHConfig
+from cmath_stream.prediction import EngineConfig
 from cmath_stream.programs import Shape, programs
 from cmath_stream.runtimes import runtime
+from tests.checkpoints import tiny
+from tests.test_engine import views
 
 ROOT = Path(__file__).resolve().parent.parent
 needs_compiler = pytest.mark.skipif(
@@ -79,4 +84,23 @@ def test_a_real_engine_says_what_eager_says(tmp_path: Path, precision: Any) -> N
             with torch.inference_mode():
                 expected = program.module(*inputs)
             for said, right in zip(call(*inputs), expected, strict=True):
-                torch.testing.assert_close(said, right, atol=1e-4 if precision == "fp32" else 3e-2, rtol=1e-2)
+                torch.testing.assert_close(
+                    said.cpu(), right, atol=1e-4 if precision == "fp32" else 3e-2, rtol=1e-2
+                )
+
+
+@pytest.mark.gpu
+def test_on_a_card_a_conversation_stays_there_and_is_answered_as_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = runtime("tensorrt").missing()
+    if missing:
+        pytest.skip(f"needs {missing}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    right, engine = (Engine(tiny(tmp_path), EngineConfig(batch=4)) for _ in range(2))
+    compiling.build(engine, "tensorrt")
+    engine.use(compiling.load(engine, "tensorrt", 1), "tensorrt")
+    assert engine.device.type == "cuda"
+    for window in views(engine, 20):
+        said, expected = engine.step([window])[0], right.step([window])[0]
+        assert said.probabilities == pytest.approx(expected.probabilities, abs=1e-4)

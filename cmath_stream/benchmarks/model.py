@@ -222,7 +222,7 @@ def _fusion(checkpoint: Checkpoint, model: CMATH, calls: Calls, rounds: int) -> 
     }
     took = _race(ways, rounds, "fusion")
     utterance_ms = took["engine", best] / _CALLS
-    page_bytes = 4 * (engine._compressed[0].numel() + engine._keys_values[0].numel())
+    page_bytes = 4 * sum(held[0].numel() for held in engine._memory)
     return {
         "runtime": best,
         "concurrent_calls": _CALLS,
