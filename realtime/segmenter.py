@@ -24,6 +24,9 @@ import numpy as np
 
 from realtime.messages import SAMPLE_RATE_HZ, AudioChunk, Pcm
 
+_FAINT = 0.04  # P(voice) that is no silence, where part of the sound was lost; silence has a tenth of it
+_ONSET_S = 0.13  # how far before the first speech frame its onset may lie in a hole
+
 
 @dataclass(frozen=True, slots=True)
 class SegmenterConfig:
@@ -163,7 +166,7 @@ class Segmenter:
         running = self._speech_start_s is not None
         if p >= (self._config.release if running else self._config.threshold):
             if self._speech_start_s is None:
-                self._speech_start_s, self._speech_s = chunk.start_s, 0.0
+                self._speech_start_s, self._speech_s = self._onset_s(), 0.0
             self._speech_end_s = chunk.end_s
             self._speech_s += chunk.end_s - chunk.start_s
             if self._pausing:
@@ -214,6 +217,17 @@ class Segmenter:
             return [Settled(), Onset(self._start_s())]
         self._speech_start_s, self._taken_s = ended.speech_start_s, ended.taken_s
         return [Reopened()]
+
+    def _onset_s(self) -> float:
+        """Where speech that is heard in the newest frame began: in a hole before it, if something was faint
+        there. A detector that missed the onset takes longer to believe the rest."""
+        newest_s = onset_s = self._frames[-1].chunk.start_s
+        for frame in reversed(self._frames):
+            if frame.p < _FAINT or newest_s - frame.chunk.start_s > _ONSET_S:
+                break
+            if frame.lost_s > 0:
+                onset_s = frame.chunk.start_s
+        return onset_s
 
     def _settle_in_time(self) -> list[Decision]:
         silent_until_s = self._position_s if self._speech_start_s is None else self._speech_start_s

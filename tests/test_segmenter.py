@@ -313,3 +313,20 @@ def test_any_curve_settles_every_utterance_once_and_gives_each_sample_once(
         assert cut.end_s - cut.start_s <= RESUMING.max_length_s + FRAME_S
         assert len(cut.pcm) == round((cut.end_s - cut.pcm_start_s) * SAMPLE_RATE_HZ)
         assert np.all(np.diff(cut.pcm) == 1)
+
+
+@pytest.mark.parametrize(
+    ("ps", "lost", "onset"),
+    [
+        ([0.0, 0.05, 0.2, 0.9], {1}, 1),  # what hid the onset, then a detector that comes round
+        ([0.0, 0.05, 0.2, 0.9], set(), 3),  # nothing was lost: the detector is right
+        ([0.0, 0.01, 0.2, 0.9], {1}, 3),  # silence was lost
+        ([0.05, 0.05, 0.05, 0.05, 0.2, 0.9], {0}, 5),  # too long ago
+        ([0.05, 0.0, 0.2, 0.9], {0, 2}, 2),
+    ],
+)
+def test_speech_began_in_the_hole_that_hid_its_onset(ps: list[float], lost: set[int], onset: int) -> None:
+    heard = frames(ps + [0.9] * 6, start_s=1.6)
+    heard = [replace(frame, lost_s=0.02 * (n in lost)) for n, frame in enumerate(heard)]
+    begun = next(d for d in run(Segmenter(CONFIG), heard) if isinstance(d, Onset))
+    assert begun.start_s == pytest.approx(1.6 + onset * FRAME_S - CONFIG.pad_s)
