@@ -142,20 +142,30 @@ async def test_video_that_comes_late_joins_the_sound() -> None:
 
 @pytest.mark.parametrize(("late", "skew_s"), [("video", 0.3), ("audio", -0.3)])
 async def test_what_the_network_pulled_apart_is_put_together(late: str, skew_s: float) -> None:
-    """One track is 300 ms late. After the first reports a picture lies beside its sound again.
+    """One track is 300 ms late. After the first reports a picture lies within 40 ms of its sound again.
 
-    Within 40 ms on a machine at rest; a busy one sends, and so reports, later than it says.
+    A busy machine sends, and so reports, later than it says: it gets three calls to do it in.
     """
+    for _ in range(3):
+        off_s = await pulled_apart_s(late) - skew_s
+        if abs(off_s) <= 0.04:
+            return
+    pytest.fail(f"{off_s:.3f} s")
+
+
+async def pulled_apart_s(late: str) -> float:
+    """By how much pictures are later than sound in coming, once all is placed; nothing else disturbs them."""
     rooms = FakeRooms()
     async with serving(rooms) as url, calling(f"{url}/whip/room", ToneTrack(), GreyTrack()) as call:
         async with disturbed(call, late, lambda _: 0.3):
             await rooms.until(lambda: rooms.seats and len(rooms.seats[0].pictures) >= 25, timeout_s=20)
-    seat = rooms.seats[0]
-    sound_s = float(np.median([at - c.end_s for at, c in zip(seat.audio_at_s, seat.audio, strict=True)]))
-    ages_s = [at - p.at_ms / 1000 for at, p in zip(seat.picture_at_s, seat.pictures, strict=True)]
+            seat = rooms.seats[0]
+            heard = list(zip(seat.audio_at_s, seat.audio, strict=True))
+            ages_s = [at - p.at_ms / 1000 for at, p in zip(seat.picture_at_s, seat.pictures, strict=True)]
     undisturbed_s = 1 / 30 + 0.005  # a frame is given out when the next begins, and compressed
     assert ages_s[0] == pytest.approx(undisturbed_s, abs=0.25)  # by arrival, as nothing better is known
-    assert float(np.median(ages_s[-5:])) - undisturbed_s - sound_s == pytest.approx(skew_s, abs=0.15)
+    # The least of each is how it lies; a busy machine only takes it in later.
+    return min(ages_s[-5:]) - undisturbed_s - min(at - chunk.end_s for at, chunk in heard[-50:])
 
 
 async def test_lost_packets_leave_holes_of_their_length_and_hold_nothing_up() -> None:
