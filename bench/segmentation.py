@@ -109,15 +109,10 @@ def _result(clip: Clip, told: Sequence[Event], offsets_ms: dict[str, int], same:
     final = [event for event in told if event.get("is_final")]
     segments = [_segment(event, offsets_ms.get(event["participant_id"], 0)) for event in final]
     started = sum(event["type"] == "utterance.started" for event in told)
-    ends = [event["utterance_id"] for event in told if _is_end(event)]
+    ends = [event["utterance_id"] for event in final]
     ended = len(set(ends))
     marked = score(segments, clip.turns) if clip.turns else None
     return Result(clip.name, segments, started, ended if ended == len(ends) else -1, same, marked)
-
-
-def _is_end(event: Event) -> bool:
-    """Its final emotion, or that there was nothing to answer from, as of a snippet at a file's end."""
-    return bool(event.get("is_final")) or event["type"] == "utterance.dropped"
 
 
 def _segment(event: Event, offset_ms: int) -> Turn:

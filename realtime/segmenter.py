@@ -25,6 +25,7 @@ import numpy as np
 from realtime.messages import SAMPLE_RATE_HZ, AudioChunk, Pcm
 
 _FAINT = 0.04  # P(voice) that is no silence, where part of the sound was lost; silence has a tenth of it
+_REST_S = 0.5  # least sound left for what continues an over-long utterance: a shorter one says nothing
 _ONSET_S = 0.13  # how far before the first speech frame its onset may lie in a hole
 
 
@@ -259,7 +260,8 @@ class Segmenter:
     def _cut_weakest(self) -> list[Decision]:
         """Cut an over-long utterance where speech was least likely, and open its continuation."""
         since_s = self._position_s - self._config.cut_search_s
-        late = [frame for frame in self._frames if frame.chunk.start_s >= since_s - 1e-9]
+        until_s = self._position_s - min(_REST_S, self._config.cut_search_s / 2)
+        late = [f for f in self._frames if since_s - 1e-9 <= f.chunk.start_s and f.chunk.end_s <= until_s]
         weakest = min(late, key=lambda frame: (frame.p, float(np.square(frame.chunk.pcm).mean())))
         at_s = weakest.chunk.end_s
         speaks_on = [

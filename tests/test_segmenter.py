@@ -330,3 +330,11 @@ def test_speech_began_in_the_hole_that_hid_its_onset(ps: list[float], lost: set[
     heard = [replace(frame, lost_s=0.02 * (n in lost)) for n, frame in enumerate(heard)]
     begun = next(d for d in run(Segmenter(CONFIG), heard) if isinstance(d, Onset))
     assert begun.start_s == pytest.approx(1.6 + onset * FRAME_S - CONFIG.pad_s)
+
+
+def test_what_continues_an_over_long_utterance_is_no_snippet() -> None:
+    ps = curve((0.32, 0.0), (8.0, 0.9), (0.6, 0.0))
+    ps[round((0.32 + 7.8) / FRAME_S)] = 0.45  # the weakest frame, where hardly anything would be left
+    first, second = cuts(run(Segmenter(CONFIG), frames(ps)))
+    assert first.continues
+    assert second.speech_end_s - second.start_s >= 0.3
