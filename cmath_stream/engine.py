@@ -19,7 +19,7 @@ from cmath_stream.prediction import EngineConfig, EngineInfo, Prediction
 from cmath_stream.programs import Program, ProgramName, Shape, page_shapes, programs
 from cmath_stream.runtimes import Call, device_of, eager
 from cmath_stream.window import Row
-from realtime.messages import Features
+from realtime.messages import Features, Vector
 
 Probabilities = NDArray[np.float64]
 Logits = NDArray[np.float32]
@@ -83,6 +83,11 @@ class Engine:
                     else f"checkpoint {name!r} takes {spec.modality} of {want}, not {have}"
                 )
         return None  # a modality the model does not know is no concern of it
+
+    def takes(self, vectors: Mapping[str, Vector]) -> bool:
+        """Whether a row of these is one of this model's."""
+        dims = dict(self._model.dims)
+        return all(dims.get(name) == vector.size for name, vector in vectors.items())
 
     def warm_up(self) -> None:
         """Run a batch of one and a full one, through the true path."""

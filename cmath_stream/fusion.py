@@ -153,18 +153,22 @@ class SessionFusion:
         return self._assembler.owes(utterance_id)
 
     def restore(self, traces: Iterable[Trace]) -> None:
-        """Go on where another process left off; before the first `push`."""
+        """Go on where another process left off; before the first `push`.
+
+        Of another model's traces what this one cannot take is left out.
+        """
         known: set[str] = set()
         for trace in traces:
             uid, pid = trace.utterance_id, trace.participant_id
             self._window.know(trace.speakers)
-            if trace.vectors:
-                self._window.put(uid, pid, trace.vectors, revision=int(uid in known))
-            known.add(uid)
+            vectors = trace.vectors if self._engine.takes(trace.vectors) else {}
+            if vectors:
+                self._window.put(uid, pid, vectors, revision=int(uid in known))
+                known.add(uid)
             for modality, mean in trace.means.items():
-                if modality in trace.vectors:
-                    self._mean(pid, modality).restore(uid, trace.vectors[modality], mean)
-            if trace.average is not None:
+                if modality in vectors and self._runs(modality):
+                    self._mean(pid, modality).restore(uid, vectors[modality], mean)
+            if trace.average is not None and len(trace.average.sums) == len(self._engine.info.labels):
                 self._averages[pid] = RunningEmotion.of(trace.average)
             self._started = trace.started or self._started
             self._emotions, self._dropped = trace.emotions, trace.dropped

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -21,6 +21,7 @@ from cmath_stream.engine import Engine
 from cmath_stream.fusion import Confirmed, Outcome, Pending, SessionFusion
 from cmath_stream.programs import ProgramName
 from cmath_stream.runtimes import Call
+from cmath_stream.traces import Trace
 from realtime import telemetry
 from realtime.errors import WireError
 from realtime.messages import (
@@ -216,7 +217,7 @@ class FusionService:
                 self._closed.append(session_id)
                 return None
             fusion = SessionFusion(session_id, self._config, self._engine)
-            fusion.restore(traces.decode(*each) for each in left)
+            fusion.restore(_whole(session_id, left))
             session = self._sessions[session_id] = _Session(fusion, shard, fence)
         session.seen_s = now_s
         return session
@@ -278,6 +279,15 @@ class FusionService:
         session.attempts[utterance.utterance_id] = utterance.attempt
         if earlier != utterance.attempt:
             await self._events.drop_media(utterance.session_id, utterance.utterance_id, earlier)
+
+
+def _whole(session_id: str, left: Iterable[tuple[bytes, bytes]]) -> Iterator[Trace]:
+    """The traces that can be read; a session goes on without the others."""
+    for each in left:
+        try:
+            yield traces.decode(*each)
+        except WireError as error:
+            log.error("session %s: a part of its window is left out: %s", session_id[:8], error)
 
 
 def _is_end(event: events.Event) -> bool:

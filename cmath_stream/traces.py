@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
+from realtime.errors import WireError
 from realtime.messages import SessionStarted, Vector
 
 
@@ -76,8 +78,14 @@ def encode(trace: Trace) -> tuple[bytes, bytes]:
 
 
 def decode(head: bytes, blob: bytes) -> Trace:
-    """What `encode` made. Raises ValueError, KeyError or TypeError for anything else."""
-    said = json.loads(head)
+    """What `encode` made. Raises WireError for anything else."""
+    try:
+        return _trace(json.loads(head), blob)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WireError(f"not a trace: {type(error).__name__}") from error
+
+
+def _trace(said: Any, blob: bytes) -> Trace:
     numbers = np.frombuffer(blob, "<f4").astype(np.float32)
     sizes = [size for _, size in said["vectors"]] + [size for _, _, size in said["means"]]
     if sum(sizes) != numbers.size:

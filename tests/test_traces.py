@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cmath_stream.events import Event
 from cmath_stream.fusion import Outcome, Pending, SessionFusion
 from cmath_stream.prediction import EngineConfig
 from cmath_stream.traces import Average, Mean, Trace
+from realtime.errors import WireError
 from realtime.messages import (
     Answer,
     Features,
@@ -173,12 +175,37 @@ def test_a_trace_is_the_same_after_the_wire() -> None:
     assert [getattr(again, name) for name in rest] == [getattr(trace, name) for name in rest]
 
 
-def test_a_trace_that_was_cut_is_refused() -> None:
-    trace = Trace("a.0", "a", 0, False, {"text": np.ones(3, np.float32)}, {}, None, {}, {}, 0, 0, 0, None)
-    head, blob = traces.encode(trace)
-    with pytest.raises(ValueError):
-        traces.decode(head, blob[:-4])
+@settings(max_examples=300)
+@given(st.data())
+def test_a_damaged_trace_is_refused_or_read_and_nothing_else(data: st.DataObject) -> None:
+    vectors = {"text": np.ones(3, np.float32)}
+    means = {"audio": Mean(7, np.ones(2, np.float32))}
+    average = Average(3, 900, 1, 0.25, (0.1, 0.2))
+    head, blob = traces.encode(Trace("a.0", "a", 0, False, vectors, means, average, {}, {}, 0, 0, 0, None))
     assert "text" in json.loads(head)["vectors"][0]
+    at = data.draw(st.integers(0, len(head) - 1))
+    put = data.draw(st.binary(max_size=4) | st.sampled_from([b"null", b"[]", b"-1", b'""', b"{"]))
+    cut = data.draw(st.integers(0, len(blob)))
+    with suppress(WireError):
+        traces.decode(head[:at] + put + head[at + len(put) :], blob[:cut])
+    with pytest.raises(WireError):
+        traces.decode(head, blob[: min(cut, len(blob) - 1)])
+
+
+def test_traces_of_another_model_leave_what_can_be_used(engine: Engine) -> None:
+    hands = Hands(engine)
+    messages = conversation(6)
+    for message in messages[:-5]:
+        hands.push(message)
+    kept = [traces.decode(*each) for each in hands.left]
+    other = {"text": np.ones(99, np.float32), "odour": np.ones(3, np.float32)}
+    average = Average(3, 900, 1, 0.25, (0.1, 0.2))
+    hands.left = [traces.encode(replace(each, vectors=other, average=average)) for each in kept]
+    hands.change()
+    for message in messages[-5:]:
+        hands.push(message)
+    assert hands.last("session.closed")["totals"]["emotions"] == 5
+    assert hands.last("emotion.utterance")["context"]["window"] == 1
 
 
 def test_a_trace_holds_no_words(engine: Engine, tmp_path: Path) -> None:
