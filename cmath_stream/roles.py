@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 
+import redis.asyncio
 from aiohttp import web
 
 from cmath_stream.config import Settings, load_checkpoint, make_extractor
@@ -18,7 +19,7 @@ from realtime.backlog import Backlog
 from realtime.errors import SettingsError
 from realtime.live_events import LiveEvents
 from realtime.messages import Modality
-from realtime.redis_bus import Outbox, Writer, check, connect
+from realtime.redis_bus import Outbox, RedisConfig, Writer, check, connect
 from realtime.redis_events import EventLog
 from realtime.redis_lease import ShardLeases
 from realtime.redis_reader import GroupReader
@@ -26,6 +27,7 @@ from realtime.register import Register
 from realtime.server import IngestConfig, make_app
 from realtime.session import Rooms
 from realtime.vad import VadModel
+from realtime.wall_clock import NowMs, shared_clock
 from workers.worker import run_worker
 
 log = logging.getLogger(__name__)
@@ -35,10 +37,18 @@ _FLUSH_S = 5.0  # for what the outbox still holds at the end
 _SHUTDOWN_S = 2.0  # for requests under way
 
 
+@asynccontextmanager
+async def served(config: RedisConfig) -> AsyncIterator[tuple[redis.asyncio.Redis, NowMs]]:
+    """A Redis that answers, and the time by it. Raises BusError."""
+    async with connect(config) as client:
+        await check(client)
+        async with shared_clock(client) as now_ms:
+            yield client, now_ms
+
+
 async def ingest(config: Settings, stop: asyncio.Event, ready: Ready) -> None:
     """WebRTC in, messages out, until `stop`; then every session is flushed and closed."""
-    async with connect(config.redis) as client:
-        await check(client)
+    async with served(config.redis) as (client, now_ms):
         outbox = Outbox(client, config.redis)
         carrier = asyncio.create_task(outbox.run(), name="outbox")
         backlog = Backlog(client, config.redis)
@@ -51,7 +61,7 @@ async def ingest(config: Settings, stop: asyncio.Event, ready: Ready) -> None:
         def unread() -> int | None:
             return None if outbox.crowded else backlog.unread
 
-        rooms = Rooms(config.session, VadModel(), outbox.put, refuse, unread)
+        rooms = Rooms(config.session, VadModel(), outbox.put, refuse, unread, now_ms)
 
         register = Register(client, config.redis, lambda: rooms.sessions)
         registering = asyncio.create_task(register.run(), name="register")
@@ -110,11 +120,10 @@ async def worker(modality: Modality, config: Settings, name: str, stop: asyncio.
     `name` must differ between the workers of one modality, and be the same after a restart: under it a
     process finds the work that it had taken before it died.
     """
-    async with connect(config.redis) as client:
-        await check(client)
+    async with served(config.redis) as (client, now_ms):
         reader = GroupReader(client, config.redis, "segments", modality, name)
         writer = Writer(client, config.redis, modality)
-        await run_worker(make_extractor(modality, config), reader, writer, config.worker, stop, ready)
+        await run_worker(make_extractor(modality, config), reader, writer, config.worker, stop, ready, now_ms)
 
 
 async def fuse(config: Settings, name: str, stop: asyncio.Event, ready: Ready) -> None:
@@ -128,12 +137,11 @@ async def fuse(config: Settings, name: str, stop: asyncio.Event, ready: Ready) -
     engine = Engine(checkpoint, config.fusion.engine)
     compiling.chosen(config.fusion.engine.runtime)  # one that was named and is not to be had is said now
     runtime = take(engine, config.fusion.engine)
-    async with connect(config.redis) as client:
-        await check(client)
+    async with served(config.redis) as (client, now_ms):
         reader = GroupReader(client, config.redis, "inbox", "fuse", "owner", shards=())
         leases = ShardLeases(client, config.redis, name)
         service = FusionService(
-            engine, config.fusion.assembler, reader, EventLog(client, config.redis), leases
+            engine, config.fusion.assembler, reader, EventLog(client, config.redis), leases, now_ms
         )
         await service.warm_up()
         ready()

@@ -38,6 +38,7 @@ from realtime.messages import (
 from realtime.redis_events import EventLog, Fenced
 from realtime.redis_lease import ShardLeases
 from realtime.redis_reader import Delivery, GroupReader
+from realtime.wall_clock import NowMs, local_ms
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class FusionService:
         reader: GroupReader,
         events: EventLog,
         leases: ShardLeases,
+        now_ms: NowMs = local_ms,
     ) -> None:
         """`reader`: of the inbox, without shards and under a name that all owners share."""
         self._engine = engine
@@ -78,6 +80,7 @@ class FusionService:
         self._reader = reader
         self._events = events
         self._leases = leases
+        self._now_ms = now_ms
         self._owned: dict[int, int] = {}  # shard → fencing number under which it is read and written
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="cmath")
         self._sessions: dict[str, _Session] = {}
@@ -249,7 +252,10 @@ class FusionService:
         for session, outcome in outcomes:
             prediction, latency_ms = None, None
             if isinstance(outcome, Pending):
-                prediction, latency_ms = next(predictions), _latency_ms(outcome.assembled, fuse_s)
+                prediction, latency_ms = (
+                    next(predictions),
+                    _latency_ms(outcome.assembled, fuse_s, self._now_ms()),
+                )
             if isinstance(outcome, Pending | Confirmed):
                 _measure(outcome.assembled, latency_ms)
             told = session.fusion.tell(outcome, prediction, latency_ms)
@@ -295,14 +301,14 @@ def _is_end(event: events.Event) -> bool:
     return event["type"] == "utterance.dropped" or bool(event.get("is_final"))
 
 
-def _latency_ms(assembled: Assembled, fuse_s: float) -> dict[str, int] | None:
+def _latency_ms(assembled: Assembled, fuse_s: float, now_ms: int) -> dict[str, int] | None:
     """Where the time went since the end of speech; None where the wall-clock time is unknown."""
     utterance = assembled.utterance
     if not utterance.decided_unix_ms:
         return None
     spent: dict[str, int] = {modality: answer.took_ms for modality, answer in assembled.answers.items()}
     fuse_ms = round(fuse_s * 1000)
-    total_ms = round(time.time() * 1000) - utterance.decided_unix_ms + utterance.endpoint_ms
+    total_ms = now_ms - utterance.decided_unix_ms + utterance.endpoint_ms
     queue_ms = max(0, total_ms - utterance.endpoint_ms - max(spent.values()) - fuse_ms)
     return {"endpoint": utterance.endpoint_ms, "queue": queue_ms, **spent, "fuse": fuse_ms, "total": total_ms}
 

@@ -32,6 +32,7 @@ from realtime.messages import (
 from realtime.seats import OpenSession
 from realtime.segmenter import HeardFrame
 from realtime.vad import VadModel
+from realtime.wall_clock import NowMs, local_ms
 
 log = logging.getLogger(__name__)
 Emit = Callable[[Message], None]
@@ -65,12 +66,14 @@ class Rooms:
         emit: Emit,
         refuse: Refuse = lambda: None,
         unread: Unread = lambda: 0,
+        now_ms: NowMs = local_ms,
     ) -> None:
         """`refuse` says why nobody new can be served just now, or None; `unread`, how many jobs the slowest
         extractor has not begun, None where that is not known."""
         self._config = config
         self._refuse = refuse
         self._unread = unread
+        self._now_ms = now_ms
         self._early = False  # as it was allowed last
         self._hearing = Hearing(vad)
         self._emit = emit
@@ -97,7 +100,7 @@ class Rooms:
         session = self._sessions.get(room)
         if session is None:
             session = self._sessions[room] = LiveSession(
-                room, purpose, self._config, self._emit, self._forget, self._may_start_early
+                room, purpose, self._config, self._emit, self._forget, self._may_start_early, self._now_ms()
             )
             telemetry.SESSIONS_ACTIVE.inc()
         config = self._config.conversation
@@ -156,6 +159,7 @@ class LiveSession:
         emit: Emit,
         forget: Callable[[str], None],
         may_start_early: Callable[[], bool],
+        start_unix_ms: int,
     ) -> None:
         self.id = secrets.token_hex(16)
         self.purpose = purpose
@@ -165,7 +169,6 @@ class LiveSession:
         self._forget = forget
         self._may_start_early = may_start_early
         self._zero_s = time.monotonic()
-        start_unix_ms = round(time.time() * 1000)
         self._conversation = Conversation(self.id, config.conversation, start_unix_ms, config.early_start_s)
         self._seats: dict[str, LiveSeat] = {}
         self._empty_since_s: float | None = 0.0

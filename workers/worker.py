@@ -30,6 +30,7 @@ from realtime.messages import (
 )
 from realtime.redis_bus import Writer
 from realtime.redis_reader import Delivery, GroupReader
+from realtime.wall_clock import NowMs, local_ms
 from workers.extractor import Extractor
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ async def run_worker(
     config: WorkerConfig,
     stop: asyncio.Event,
     ready: Callable[[], None] = lambda: None,
+    now_ms: NowMs = local_ms,
 ) -> None:
     """Load, warm up, call `ready`, then work until `stop` is set and the batch in hand is done.
 
@@ -67,7 +69,7 @@ async def run_worker(
         await loop.run_in_executor(executor, extractor.load)
         await loop.run_in_executor(executor, extractor.warm_up)
         reader.pcm, reader.pictures = extractor.needs_pcm, extractor.needs_pictures
-        worker = _Worker(extractor, reader, writer, config, executor)
+        worker = _Worker(extractor, reader, writer, config, executor, now_ms)
         log.info("worker %s: ready", extractor.modality)
         ready()
         async with asyncio.TaskGroup() as tasks:
@@ -109,6 +111,7 @@ class _Worker:
         writer: Writer,
         config: WorkerConfig,
         executor: ThreadPoolExecutor,
+        now_ms: NowMs,
     ) -> None:
         self._extractor = extractor
         self._modality = extractor.modality
@@ -116,6 +119,7 @@ class _Worker:
         self._writer = writer
         self._config = config
         self._executor = executor
+        self._now_ms = now_ms
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -164,7 +168,7 @@ class _Worker:
             batch.dead.append((delivery, "not a job"))
         elif not concerns(self._modality, message):
             pass
-        elif 0 < message.deadline_unix_ms < time.time() * 1000:
+        elif 0 < message.deadline_unix_ms < self._now_ms():
             batch.answer([self._missing(message, "deadline")])
         elif delivery.times_delivered > self._config.max_deliveries:
             batch.answer([self._missing(message, "failed")])
