@@ -50,10 +50,11 @@ class SessionConfig:
     audio_queue_s: float = 4.0  # audio waiting for the VAD; beyond it the oldest is dropped
     early_start_s: float = 0.2  # silence after which an utterance goes to the workers already; 0 = never
     early_backlog: int = 16  # unread jobs of the slowest extractor above which nothing starts early
+    full_backlog: int = 64  # and above which no new session begins
 
     def __post_init__(self) -> None:
-        if self.early_start_s < 0 or self.early_backlog < 0:
-            raise ValueError("early_start_s and early_backlog must not be negative")
+        if self.early_start_s < 0 or not 0 <= self.early_backlog <= self.full_backlog:
+            raise ValueError("early_start_s >= 0 and 0 <= early_backlog <= full_backlog must hold")
 
 
 class Rooms:
@@ -92,13 +93,16 @@ class Rooms:
     ) -> LiveSeat:
         """Seat a participant; opens the room's session if there is none.
 
-        Raises SignalingError 409 when the participant is already seated, 503 when `refuse` says so or the
-        room's session is just being closed.
+        Raises SignalingError 409 when the participant is already seated, 503 when `refuse` says so, the
+        room's session is just being closed, or the workers cannot follow those that there are already.
         """
         if reason := self._refuse():
             raise SignalingError(503, reason)
         session = self._sessions.get(room)
         if session is None:
+            unread = self._unread()
+            if unread is not None and unread > self._config.full_backlog:
+                raise SignalingError(503, "the workers are behind: no new session just now")
             session = self._sessions[room] = LiveSession(
                 room, purpose, self._config, self._emit, self._forget, self._may_start_early, self._now_ms()
             )

@@ -83,14 +83,14 @@ def data_dir() -> Path:
     return Path(folder)
 
 
-async def until(condition: Condition, timeout_s: float = 5.0) -> None:
+async def until(condition: Condition, timeout_s: float = 5.0, every_s: float = 0.005) -> None:
     """Wait for a condition, plain or awaitable, that some task is about to make true."""
     async with asyncio.timeout(timeout_s):
         while True:
             result = condition()
             if await result if isinstance(result, Awaitable) else result:
                 return
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(every_s)
 
 
 async def read_all(source: GroupReader, count: int) -> list[Delivery]:

@@ -171,7 +171,21 @@ async def test_early_start_can_be_switched_off(outlet: Outlet) -> None:
     await rooms.close()
 
 
-@pytest.mark.parametrize("bad", [{"early_start_s": -0.1}, {"early_backlog": -1}])
+async def test_no_session_begins_while_the_workers_are_behind(outlet: Outlet) -> None:
+    unread: list[int | None] = [None]
+    rooms = Rooms(CONFIG, VadModel(), outlet.append, unread=lambda: unread[0])
+    await join(rooms)  # nobody knows: nobody is refused
+    unread[0] = CONFIG.full_backlog + 1
+    with pytest.raises(SignalingError, match="workers are behind") as refused:
+        await join(rooms, room="new")
+    assert refused.value.status == 503
+    await rooms.join("r", "ben", captions=False, audio=True, video=False, purpose=None)  # it has begun
+    unread[0] = CONFIG.full_backlog
+    await join(rooms, room="new")
+    await rooms.close()
+
+
+@pytest.mark.parametrize("bad", [{"early_start_s": -0.1}, {"early_backlog": -1}, {"full_backlog": 3}])
 def test_config_refuses_nonsense(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         SessionConfig(**bad)
