@@ -46,7 +46,7 @@ demo: setup
 	@$(BIN)/cmath-stream demo $(if $(DEMO_FILE),"$(DEMO_FILE)")
 
 test: setup
-	$(BIN)/pytest --ignore=tests/e2e -m "not slow" $(ARGS)
+	$(BIN)/pytest --ignore=tests/e2e -m "not slow" -n logical --maxprocesses=4 --dist loadfile $(ARGS)
 
 slow: setup
 	$(BIN)/pytest --ignore=tests/e2e -m slow $(ARGS)

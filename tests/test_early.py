@@ -41,6 +41,7 @@ from realtime.redis_reader import GroupReader
 from realtime.segmenter import HeardFrame, SegmenterConfig
 from realtime.session import LiveSession, SessionConfig
 from realtime.vad import VadModel
+from realtime.wall_clock import local_ms
 from tests.checkpoints import tiny
 from tests.conftest import until
 from workers.extractor import FeatureSpec
@@ -167,7 +168,7 @@ async def line_of(client: redis.asyncio.Redis, folder: Path) -> AsyncIterator[Li
                 Length(modality, spec), reader, Writer(client, config), WorkerConfig(wait_ms=0), stop
             )
             tasks.create_task(work, name=f"worker {modality}")
-        session = LiveSession("r", None, CONFIG, outbox.put, lambda room: None, lambda: True)
+        session = LiveSession("r", None, CONFIG, outbox.put, lambda room: None, lambda: True, local_ms())
         listener = Listener(SEGMENTER.stall_s)
         session.join("anna", hearing, listener, audio=True, video=False, captions=True)
         try:

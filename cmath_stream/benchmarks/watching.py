@@ -38,7 +38,7 @@ class Snapshot:
 
 async def snapshot(http: str, pid: int, core: int | None) -> Snapshot:
     """Of the ingest at this URL. Raises CmathStreamError when it does not answer."""
-    at_s, cpu_s, rss_mb = time.monotonic(), _cpu_s(pid), _rss_mb(pid)
+    at_s, spent_s, resident_mb = time.monotonic(), cpu_s(pid), rss_mb(pid)
     core_s = 0.0 if core is None else _core_s(core)
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as client:
@@ -46,7 +46,7 @@ async def snapshot(http: str, pid: int, core: int | None) -> Snapshot:
                 text = await response.text()
     except (aiohttp.ClientError, TimeoutError) as error:
         raise CmathStreamError(f"the ingest does not tell its metrics: {error or 'timeout'}") from None
-    return Snapshot(at_s, cpu_s, core_s, rss_mb, parse(text))
+    return Snapshot(at_s, spent_s, core_s, resident_mb, parse(text))
 
 
 def parse(text: str) -> dict[Sample, float]:
@@ -79,7 +79,8 @@ def require_proc() -> None:
         raise SettingsError("the load is measured by /proc and processor affinity: it needs Linux")
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """Processor seconds spent so far by all threads of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()  # proc(5), from field 3
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime + stime
 
@@ -91,7 +92,8 @@ def _core_s(core: int) -> float:
     return (user + nice + system + stolen) / os.sysconf("SC_CLK_TCK")
 
 
-def _rss_mb(pid: int) -> float:
+def rss_mb(pid: int) -> float:
+    """Resident memory of a process, megabytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
