@@ -10,7 +10,7 @@ CmathStreamError            one line that says what is wrong and what to do; the
 │   └── AccessDenied        (401, 403) a token that is missing, invalid or not enough
 ├── ModelUnavailable        an encoder whose weights cannot be had here
 │   └── NotExportable       (workers.text_export) a text encoder that only torch can run here
-└── CheckpointError         (cmath_stream.checkpoint) a foreign or damaged checkpoint
+└── CheckpointError         (cmath_stream.checkpoint_files) a foreign or damaged checkpoint
 """
 
 from __future__ import annotations
