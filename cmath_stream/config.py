@@ -15,6 +15,7 @@ from realtime.messages import Modality
 from realtime.redis_bus import RedisConfig
 from realtime.server import IngestConfig
 from realtime.session import SessionConfig
+from realtime.status import StatusConfig
 from workers.audio import VoiceExtractorConfig
 from workers.extractor import Extractor
 from workers.face import FaceConfig
@@ -46,6 +47,7 @@ class Settings:
     audio: VoiceExtractorConfig = field(default_factory=VoiceExtractorConfig)
     visual: FaceConfig = field(default_factory=FaceConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
+    status: StatusConfig = field(default_factory=StatusConfig)
 
 
 def load_settings(path: Path | None) -> Settings:

@@ -15,6 +15,7 @@ import redis.asyncio
 from aiohttp import web
 
 from cmath_stream.config import Settings, load_checkpoint, make_extractor
+from realtime import status
 from realtime.backlog import Backlog
 from realtime.errors import SettingsError
 from realtime.live_events import LiveEvents
@@ -26,6 +27,7 @@ from realtime.redis_reader import GroupReader
 from realtime.register import Register
 from realtime.server import IngestConfig, make_app
 from realtime.session import Rooms
+from realtime.status import status_door
 from realtime.vad import VadModel
 from realtime.wall_clock import NowMs, shared_clock
 from workers.worker import run_worker
@@ -123,7 +125,15 @@ async def worker(modality: Modality, config: Settings, name: str, stop: asyncio.
     async with served(config.redis) as (client, now_ms):
         reader = GroupReader(client, config.redis, "segments", modality, name)
         writer = Writer(client, config.redis, modality)
-        await run_worker(make_extractor(modality, config), reader, writer, config.worker, stop, ready, now_ms)
+        warm = asyncio.Event()
+
+        def is_ready() -> None:
+            warm.set()
+            ready()
+
+        async with status_door(config.status, _once(warm)):
+            extractor = make_extractor(modality, config)
+            await run_worker(extractor, reader, writer, config.worker, stop, is_ready, now_ms)
 
 
 async def fuse(config: Settings, name: str, stop: asyncio.Event, ready: Ready) -> None:
@@ -143,12 +153,21 @@ async def fuse(config: Settings, name: str, stop: asyncio.Event, ready: Ready) -
         service = FusionService(
             engine, config.fusion.assembler, reader, EventLog(client, config.redis), leases, now_ms
         )
-        await service.warm_up()
-        ready()
-        async with asyncio.TaskGroup() as tasks:
+        warm = asyncio.Event()
+        async with status_door(config.status, _once(warm)), asyncio.TaskGroup() as tasks:
+            await service.warm_up()
+            warm.set()
+            ready()
             background = None
             if runtime == "eager":
                 background = tasks.create_task(keep_compiled(engine, config.fusion, service.use))
             await service.run(stop)
             if background is not None:
                 background.cancel()
+
+
+def _once(warm: asyncio.Event) -> status.Ready:
+    async def is_ready() -> str | None:
+        return None if warm.is_set() else "the models are being loaded"
+
+    return is_ready

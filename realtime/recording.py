@@ -47,6 +47,8 @@ class Recording:
             if not container.streams.audio:
                 raise MediaError(f"{path} has no audio")
             sound = container.streams.audio[0]
+            if not _can_decode(sound):
+                raise MediaError(f"{path}: FFmpeg has no decoder for its sound")
             zero_s = (container.start_time or 0) / av.time_base
             duration_s = None if container.duration is None else container.duration / av.time_base
             sound_end_s = None if _video(container) else duration_s
@@ -190,7 +192,13 @@ def _riff_is_short(path: Path) -> bool:
 def _video(container: av.container.InputContainer) -> av.VideoStream | None:
     """The first moving picture; a cover in a sound file is none."""
     cover = av.stream.Disposition.attached_pic
-    return next((track for track in container.streams.video if not track.disposition & cover), None)
+    tracks = (track for track in container.streams.video if not track.disposition & cover)
+    return next(filter(_can_decode, tracks), None)
+
+
+def _can_decode(track: av.AudioStream | av.VideoStream) -> bool:
+    context: Any = track.codec_context  # None where the codec is not known, whatever its type says
+    return context is not None
 
 
 def _only(frame: av.AudioFrame, channel: int) -> av.AudioFrame:

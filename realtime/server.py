@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from aiohttp import web
 from aiortc.rtcicetransport import parse_stun_turn_uri
 
-from realtime import page, telemetry
+from realtime import page, status
 from realtime.access import bearer_middleware
 from realtime.auth import require_token_off_loopback
 from realtime.loop_lag import watch_loop_lag
@@ -29,8 +29,6 @@ from realtime.webrtc import PeerConfig
 from realtime.whip import Whip, cors_middleware
 
 log = logging.getLogger(__name__)
-
-Ready = Callable[[], Awaitable[str | None]]  # None = ready, else why not, in one line
 
 _PICTURE_THREADS = 2  # shared: JPEG compression releases the GIL, and one peer has one picture in flight
 
@@ -73,12 +71,9 @@ class IngestConfig:
                 raise ValueError(f"ice_servers: {url!r} is not a stun: URL") from None
 
 
-async def always_ready() -> str | None:
-    """For a server with nothing behind it to wait for."""
-    return None
-
-
-def make_app(rooms: Rooms, config: IngestConfig, ready: Ready = always_ready) -> web.Application:
+def make_app(
+    rooms: Rooms, config: IngestConfig, ready: status.Ready = status.always_ready
+) -> web.Application:
     """The application. Raises SettingsError for an open door to the network, or keys that cannot be read."""
     require_token_off_loopback(config.host, config.token, signed=config.jwt.enabled)
     verifier = Verifier(config.jwt) if config.jwt.enabled else None
@@ -100,9 +95,7 @@ def make_app(rooms: Rooms, config: IngestConfig, ready: Ready = always_ready) ->
     whip.add_routes(app)
     Mesh(config.ice_servers).add_routes(app)
     page.add_routes(app)
-    app.add_routes(
-        [web.get("/healthz", _healthz), web.get("/readyz", _readyz(ready)), web.get("/metrics", _metrics)]
-    )
+    status.add_routes(app, ready)
 
     async def shut_down(_: web.Application) -> None:
         await whip.close(config.shutdown_s)
@@ -118,19 +111,3 @@ async def _loop_lag(_: web.Application) -> AsyncIterator[None]:
     yield
     watch.cancel()
     await asyncio.gather(watch, return_exceptions=True)
-
-
-async def _healthz(_: web.Request) -> web.Response:
-    return web.Response(text="ok\n")
-
-
-def _readyz(ready: Ready) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def readyz(_: web.Request) -> web.Response:
-        why_not = await ready()
-        return web.Response(text=f"{why_not or 'ready'}\n", status=503 if why_not else 200)
-
-    return readyz
-
-
-async def _metrics(_: web.Request) -> web.Response:
-    return web.Response(body=telemetry.render(), headers={"Content-Type": telemetry.CONTENT_TYPE})

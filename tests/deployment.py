@@ -212,15 +212,16 @@ def _problems_of_ours(container: Container, targets: Mapping[str, Stage], routes
         config = environment(container.environ, arguments)
     except SettingsError as error:
         return [*found, str(error)]
-    found += [f"port {port} is not the ingest's" for port in container.ports if port != config.ingest.port]
+    http = config.ingest.port if "serve" in arguments else config.status.port
+    found += [f"port {port} is not one that it serves" for port in container.ports if port != http]
     if "serve" in arguments:
         if config.ingest.host != "127.0.0.1" and not config.ingest.token:
             found.append("the ingest is open to the network without a token")
-        found += [f"the ingest has no {path}" for path in container.probe_paths if path not in routes]
-    elif container.probe_paths:
+    if container.probe_paths and not http:
         found.append("it serves no HTTP that a probe could ask")
+    found += [f"it has no {path}" for path in container.probe_paths if path not in routes]
     for command in container.probe_commands:
-        found += probe_problems(command, config.ingest.port, routes, stage)
+        found += probe_problems(command, http, routes, stage)
     return found
 
 

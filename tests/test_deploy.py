@@ -306,11 +306,13 @@ def test_the_dashboard_asks_for_metrics_that_exist() -> None:
     }
 
 
-def test_prometheus_asks_the_ingest() -> None:
+def test_prometheus_asks_the_ingest_and_the_fusion() -> None:
     jobs = documents(DEPLOY / "prometheus.yml")[0]["scrape_configs"]
-    environ = COMPOSE["services"]["ingest"]["environment"]
-    wanted = [f"127.0.0.1:{environ['CMATH_STREAM__INGEST__PORT']}"]
-    assert [job["static_configs"][0]["targets"] for job in jobs] == [wanted]
+    ingest, fuse = (COMPOSE["services"][name] for name in ("ingest", "fuse"))
+    status = fuse["environment"]["CMATH_STREAM__STATUS__PORT"]
+    assert fuse["ports"] == [f"127.0.0.1:{status}:{status}"]
+    ports = ingest["environment"]["CMATH_STREAM__INGEST__PORT"], status
+    assert [job["static_configs"][0]["targets"] for job in jobs] == [[f"127.0.0.1:{port}"] for port in ports]
     assert {job["metrics_path"] for job in jobs} <= ROUTES
 
 
