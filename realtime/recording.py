@@ -218,7 +218,8 @@ def _container(path: Path) -> av.container.InputContainer:
         if path.stat().st_size == 0:
             raise MediaError(f"{path} is empty")
         # only plain files: a playlist must not make us read from the network
-        return av.open(str(path), options={"protocol_whitelist": "file"})
+        # and names in it are bytes of anybody's choosing
+        return av.open(str(path), options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except av.error.FFmpegError as error:
         with path.open("rb") as file:
             cut = (
