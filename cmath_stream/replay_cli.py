@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmath_stream.console import plain_line
+from cmath_stream.sources.stdin import spooled
 
 if TYPE_CHECKING:
     from cmath_stream.batch import Result, Task
@@ -61,7 +62,8 @@ def replay(
 
     INPUTS are one conversation: a recording each participant, or one recording of several
     people (a channel each with --participant, or by --turns). A file of written dialogues is a
-    conversation each dialogue: JSON lines, or a CSV with the columns of MELD.
+    conversation each dialogue: JSON lines, or a CSV with the columns of MELD. `-` is standard
+    input: a recording, or dialogues as JSON lines.
 
     With --each every input is a conversation of its own, and so is every recording in a
     folder; the folder of --out gets a file of events for each, and what is there already is
@@ -81,7 +83,8 @@ def replay(
         return
     if jobs is not None or again:
         raise _usage("is for many inputs: add --each", "--jobs" if jobs is not None else "--again")
-    _replay_one(_asked(inputs, captions or [], participant or [], turns, media_dir), settings, out)
+    with spooled(inputs, sys.stdin.buffer) as found:
+        _replay_one(_asked(found, captions or [], participant or [], turns, media_dir), settings, out)
 
 
 def _usage(what: str, option: str) -> typer.BadParameter:
@@ -99,6 +102,8 @@ def _asked(
     from cmath_stream.feeds import Asked, is_dialogues
 
     files = tuple(map(Path, inputs))
+    if len(set(files)) < len(files):
+        raise _usage("the same file twice", "INPUTS")
     for file in files:
         if file.is_dir():
             raise _usage(f"{file} is a folder: --each replays every recording in it", "INPUTS")

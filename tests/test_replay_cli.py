@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import wave
 from collections.abc import Callable, Iterator
@@ -48,7 +49,7 @@ def quickly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Quickly:
     """The command in this process, with the tiny model: seconds less, and no meaning."""
     machine = tiny_replay(tmp_path)
     monkeypatch.setattr(offline, "build", lambda settings: machine)
-    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)))
+    return lambda *arguments, **more: CliRunner().invoke(app, list(map(str, arguments)), **more)
 
 
 def events(path: Path) -> list[Event]:
@@ -185,6 +186,8 @@ def test_dialogues_are_conversations_in_one_file(quickly: Quickly, tmp_path: Pat
         (("--each", "empty", "--out", "o"), "INPUTS", "no recordings there"),
         (("a.wav", "--jobs", "2"), "--jobs", "add --each"),
         (("a.wav", "--again"), "--again", "add --each"),
+        (("--each", "-", "--out", "o"), "INPUTS", "nothing is called -"),
+        (("a.wav", "a.wav"), "INPUTS", "the same file twice"),
         (("empty",), "INPUTS", "--each replays every recording in it"),
         (("a.wav", "d.jsonl"), "INPUTS", "an input by itself"),
         (("d.jsonl", "--captions", "x.vtt"), "--captions", "its own words"),
@@ -245,3 +248,26 @@ def test_events_reach_a_pipe_though_errors_go_to_a_terminal(speech: np.ndarray, 
     assert process.wait() == 0 and told[-1]["type"] == "session.closed"
     os.close(ours)
     assert b"1 utterances" in shown and b"emotion.utterance" not in shown
+
+
+def test_standard_input_is_replayed_as_a_file_of_its_bytes_would_be(
+    quickly: Quickly, speech: np.ndarray, tmp_path: Path
+) -> None:
+    sound = write_wav(tmp_path / "stdin.wav", speech).read_bytes()
+    talk = b'\xef\xbb\xbf\n {"dialogue": "d", "utterances": [{"speaker": "a", "text": "Hello"}]}\n'
+    (tmp_path / "talk.jsonl").write_bytes(talk)
+    for content, name in ((sound, "stdin.wav"), (talk, "talk.jsonl")):
+        piped, named = tmp_path / "piped.jsonl", tmp_path / "named.jsonl"
+        assert quickly("replay", tmp_path / name, "--out", named).exit_code == 0
+        result = quickly("replay", "-", "--out", piped, input=content)
+        assert result.exit_code == 0, result.output
+        assert len(emotions(piped)) == 1 and piped.read_bytes() == named.read_bytes()
+    assert not list(Path(tempfile.gettempdir()).glob("cmath-stream-*/stdin*"))
+
+
+def test_what_comes_in_and_is_nothing_is_said_without_a_path(quickly: Quickly) -> None:
+    for content, said in (
+        (b"", "standard input is empty"),
+        (b"no sound" * 99, "standard input is not a media"),
+    ):
+        assert said in str(quickly("replay", "-", input=content).exception)
