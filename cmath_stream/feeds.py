@@ -68,6 +68,11 @@ def is_dialogues(path: Path) -> bool:
     return path.suffix.lower() in dialogues.SUFFIXES
 
 
+def is_recording(path: Path) -> bool:
+    """Whether a file is read as media: whatever is not known to be something else."""
+    return not is_dialogues(path)
+
+
 def open_feed(asked: Asked) -> Feed:
     """Raises CmathStreamError, one line, for what cannot be read."""
     if is_dialogues(asked.files[0]):

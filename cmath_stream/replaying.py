@@ -33,10 +33,12 @@ class Told:
             yield event
 
 
-def write(events: Iterable[Event], lines: TextIO) -> None:
-    """One event a line."""
+def write(events: Iterable[Event], lines: TextIO, *, at_once: bool = False) -> None:
+    """One event a line; `at_once` = none waits for the next."""
     for event in events:
         lines.write(to_json(event) + "\n")
+        if at_once:
+            lines.flush()
 
 
 @contextmanager

@@ -85,9 +85,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory, speech: np.ndarray) -> Iter
 
 def test_each_recording_of_a_folder_has_a_file_and_a_line(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    result = run("replay", "--each", str(folder), "--out", str(out), environ=WORDS)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,start_ms,end_ms,emotion\ngood.wav,500,3000,joy\nbelow/good.wav,0,4000,fear\n")
+    result = run(
+        "replay", "--each", str(folder), "--out", str(out), "--gold", str(labels), environ=WORDS
+    )  # fmt: skip
     assert result.returncode == 1, result.stderr
-    rows = dict(line.split("  ", 1) for line in result.stdout.splitlines())
+    score = json.loads(result.stdout.splitlines()[-1])
+    assert (score["n"], score["missed"]) == (2, 0) and (out / "confusion.png").is_file()
+    lines = result.stdout.splitlines()
+    title = next(place for place, line in enumerate(lines) if line.startswith("replay: live-small"))
+    rows = dict(line.split("  ", 1) for line in lines[:title])
     rows = {name: " ".join(rest.split()) for name, rest in rows.items()}
     assert rows["good.wav"] == rows["below/good.wav"] == rows["really-a.mp3"] == "1 utterances"
     assert rows["cut.wav"].startswith("1 utterances") or rows["cut.wav"].startswith("2 utterances")
@@ -102,6 +110,7 @@ def test_each_recording_of_a_folder_has_a_file_and_a_line(folder: Path, tmp_path
     for text in (result.stdout, result.stderr):
         assert "\x1b" not in text and "\x9b" not in text
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    written.remove("confusion.png")
     assert len(written) == 5 and not any(name.endswith(".partial") for name in written)
     assert "below/good.wav.jsonl" in written
     told = events(out / "good.wav.jsonl")
@@ -188,6 +197,8 @@ def test_dialogues_are_conversations_in_one_file(quickly: Quickly, tmp_path: Pat
         (("a.wav", "--again"), "--again", "add --each"),
         (("--each", "-", "--out", "o"), "INPUTS", "nothing is called -"),
         (("a.wav", "a.wav"), "INPUTS", "the same file twice"),
+        (("--each", "a.wav", "--out", "o", "--speed", "1"), "--speed", "not with --each"),
+        (("--each", "a.wav", "--out", "o", "--to", "redis"), "--to", "not with --each"),
         (("empty",), "INPUTS", "--each replays every recording in it"),
         (("a.wav", "d.jsonl"), "INPUTS", "an input by itself"),
         (("d.jsonl", "--captions", "x.vtt"), "--captions", "its own words"),
@@ -271,3 +282,17 @@ def test_what_comes_in_and_is_nothing_is_said_without_a_path(quickly: Quickly) -
         (b"no sound" * 99, "standard input is not a media"),
     ):
         assert said in str(quickly("replay", "-", input=content).exception)
+
+
+def test_at_a_pace_the_bytes_are_the_same(quickly: Quickly, tmp_path: Path) -> None:
+    talk = tmp_path / "talk.jsonl"
+    said = [
+        {"speaker": "a", "text": "one two three", "start_s": 99.0 + n, "end_s": 99.5 + n} for n in range(5)
+    ]
+    talk.write_text(json.dumps({"dialogue": "d", "utterances": said}))
+    plain, slow = tmp_path / "plain.jsonl", tmp_path / "slow.jsonl"
+    assert quickly("replay", talk, "--out", plain).exit_code == 0
+    began_s = time.monotonic()
+    assert quickly("replay", talk, "--out", slow, "--speed", "10").exit_code == 0
+    assert time.monotonic() - began_s >= 0.45  # 4.5 s from the first join to the last word
+    assert slow.read_bytes() == plain.read_bytes()

@@ -31,8 +31,9 @@ def messages(
     conversation = Conversation(session_id, config, start_unix_ms=0)
     yield from conversation.start(dialogue.name, None, "media")
     names = distinct(each.speaker for each in dialogue.utterances)
+    begin_s = min((each.start_s or 0.0 for each in dialogue.utterances), default=0.0)
     for name in names.values():
-        yield from conversation.join(name, 0.0, audio=False, video=look is not None, captions=True)
+        yield from conversation.join(name, begin_s, audio=False, video=look is not None, captions=True)
     end_s = now_s = 0.0
     for each in dialogue.utterances:
         start_s = end_s if each.start_s is None else each.start_s
