@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cmath_stream import bench_cli, dlq_cli, engine_cli, replay_cli, session_cli, token_cli, training_cli
+from cmath_stream import (
+    bench_cli,
+    compare_cli,
+    dlq_cli,
+    engine_cli,
+    replay_cli,
+    session_cli,
+    token_cli,
+    training_cli,
+)
 from cmath_stream.console import RedisUrl, plain_line, set_up_logging
 from realtime.errors import CmathStreamError, SettingsError
 
@@ -197,6 +206,7 @@ def publish(
 
 
 app.command()(replay_cli.replay)
+app.command()(compare_cli.compare)
 
 
 @app.command()
