@@ -135,7 +135,7 @@ def _different(pairs: Sequence[Pair], truth: _Truth) -> Table:
         table.add_column(name, no_wrap=True, justify="right" if name == "at" else "left")
     if truth:
         table.add_column("label", no_wrap=True)
-    table.add_column("words", ratio=1)
+    table.add_column("words", ratio=1, min_width=20)
     for pair in pairs:
         cells = [
             *((pair.a.room,) if many else ()),

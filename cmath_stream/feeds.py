@@ -17,6 +17,7 @@ from cmath_stream.inputs import Source, channels, sources
 from cmath_stream.offline import Machines
 from cmath_stream.replay import sha256
 from cmath_stream.sources import dialogues, turns, written
+from cmath_stream.sources.attribution import attribute
 from cmath_stream.sources.clips import NOTHING, Clip, Clips, load_clip
 from cmath_stream.sources.dialogues import Spoken, Written
 from realtime import captions as caption_files
@@ -25,6 +26,7 @@ from realtime.errors import MediaError
 from realtime.recording import Recording
 
 Progress = Callable[[float], None]  # how much of `total` is done; called from any thread
+FIND_OUT = 0
 _NOTES = 5  # of one kind; more would hide the others
 
 
@@ -37,6 +39,7 @@ class Asked:
     captions: tuple[Path, ...] = ()
     participants: tuple[str, ...] = ()
     turns: Path | None = None
+    speakers: int | None = None  # of one recording, told apart by their voices; FIND_OUT = however many
     media_dir: Path | None = None
 
 
@@ -77,7 +80,7 @@ def open_feed(asked: Asked) -> Feed:
     """Raises CmathStreamError, one line, for what cannot be read."""
     if is_dialogues(asked.files[0]):
         return DialogueFeed(asked)
-    return RecordingFeed(asked)
+    return RecordingFeed(asked) if asked.speakers is None else VoicesFeed(asked)
 
 
 class RecordingFeed:
@@ -105,13 +108,35 @@ class RecordingFeed:
         track, names = asked.files[0], asked.participants
         if asked.turns is not None:
             Recording.open(track)  # what is no recording is said before what is wrong with its turns
-            words = _words(asked.captions, track.stem) if asked.captions else None
-            found = turns.shared(track, turns.read(asked.turns, track.stem), words)
+            found = turns.shared(track, turns.read(asked.turns, track.stem), _words(asked))
             self._notes += found.notes
             return found.sources
         if len(names) > 1 and len(asked.files) == 1:
             return channels(track, asked.captions, names)
         return sources(asked.files, asked.captions, names)
+
+
+class VoicesFeed:
+    """One recording of several people, told apart by their voices: heard twice, first for the voices."""
+
+    in_seconds = True
+
+    def __init__(self, asked: Asked) -> None:
+        (self._track,) = asked.files
+        self._name, self._speakers = asked.name, asked.speakers or None
+        self._words = _words(asked)
+        length_s = Recording.open(self._track).duration_s
+        self.total = None if length_s is None else 2 * length_s
+        self.notes: list[str] = []
+
+    def run(self, machines: Machines, on_progress: Progress) -> Iterator[Event]:
+        machine = machines.full
+        found = attribute(machine, self._track, self._speakers, on_progress)
+        people = turns.shared(self._track, turns.Marked(found.turns), self._words)
+        first_s = (self.total or 0.0) / 2
+        told = machine.run(people.sources, lambda done_s: on_progress(first_s + done_s), self._name)
+        yield from found.marked(told, people.sources)
+        self.notes = [found.note, *people.notes, *machine.missing]
 
 
 class DialogueFeed:
@@ -173,10 +198,10 @@ class DialogueFeed:
             return NOTHING
 
 
-def _words(paths: Sequence[Path], recording: str) -> Captions:
-    """Captions of several files as one."""
+def _words(asked: Asked) -> Captions | None:
+    """The captions of one recording as one; None where no file of them is named."""
     words: Captions = {}
-    for path in paths:
-        for speaker, said in caption_files.read(path, recording).items():
+    for path in asked.captions:
+        for speaker, said in caption_files.read(path, asked.files[0].stem).items():
             words.setdefault(speaker, []).extend(said)
-    return words
+    return words if asked.captions else None

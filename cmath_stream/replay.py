@@ -87,7 +87,7 @@ class Replay:
         contents = {path: sha256(path) for path in {source.path for source in sources}}
         facts = [(s.participant_id, s.channel, s.captions, s.turns, contents[s.path]) for s in sources]
         session_id = self.session_id(name, facts)
-        return self.tell(session_id, self._messages(session_id, sources, on_progress, name))
+        return self.tell(session_id, self.messages(session_id, sources, on_progress, name))
 
     def tell(self, session_id: str, messages: Iterator[Message]) -> Iterator[Event]:
         """The events of one conversation as the ingest has it, from SessionStarted to SessionClosed; of the
@@ -103,7 +103,7 @@ class Replay:
                     seq += 1
                     yield {"schema": event["schema"], "seq": seq, **event}
 
-    def _messages(
+    def messages(
         self, session_id: str, sources: Sequence[Source], on_progress: Callable[[float], None], name: str
     ) -> Iterator[Message]:
         """Steps 2-6 of the walk: media of all participants, merged in time, through the conversation."""

@@ -19,6 +19,15 @@ class Target(StrEnum):
     redis = "redis"
 
 
+def _count(text: str) -> int:
+    """Of speakers; 0 = to be found out."""
+    if text == "auto":
+        return 0
+    if not text.isdecimal() or not 1 <= int(text) <= 8:
+        raise typer.BadParameter(f"{text!r} is neither a number from 1 to 8 nor auto")
+    return int(text)
+
+
 def replay(
     context: typer.Context,
     inputs: Annotated[
@@ -38,6 +47,14 @@ def replay(
         typer.Option(
             help="Who speaks when in a recording of several people: RTTM, VTT with <v Name>, EAF or STM."
             " With --each also a folder of FILE.rttm and so on."
+        ),
+    ] = None,
+    speakers: Annotated[
+        int | None,
+        typer.Option(
+            parser=_count,
+            metavar="N|auto",
+            help="How many people share a recording: told apart by their voices, a guess that says so.",
         ),
     ] = None,
     media_dir: Annotated[
@@ -76,25 +93,26 @@ def replay(
     ] = None,
     redis: RedisUrl = None,
 ) -> None:
-    """Run recordings or written dialogues through the whole line, offline, as fast as it goes.
+    """Run recordings or written dialogues through the whole line, offline.
 
-    INPUTS are one conversation: a recording each participant, or one recording of several
-    people (a channel each with --participant, or by --turns). A file of written dialogues is a
-    conversation each dialogue: JSON lines, or a CSV with the columns of MELD. `-` is standard
+    INPUTS are one conversation: a recording each participant, or one recording
+    of several people (a channel each with --participant, by --turns, or by their
+    voices with --speakers). A file of written dialogues is a conversation each
+    dialogue: JSON lines, or a CSV with the columns of MELD. `-` is standard
     input: a recording, or dialogues as JSON lines.
 
-    With --each every input is a conversation of its own, and so is every recording in a
-    folder; the folder of --out gets a file of events for each, and what is there already is
-    not done again.
+    With --each every input is a conversation of its own, and so is every
+    recording in a folder; the folder of --out gets a file of events for each,
+    and what is there already is not done again.
 
-    A recording of two channels is one participant who is heard on both, unless it gets two
-    --participant.
+    A recording of two channels is one participant who is heard on both, unless
+    it gets two --participant.
     """
     from cmath_stream import replay_inputs, replay_runs
     from cmath_stream.replay_inputs import Options, usage
 
     settings = context.obj.settings(redis)
-    options = Options(captions or [], participant or [], turns, media_dir)
+    options = Options(captions or [], participant or [], turns, speakers, media_dir)
     if each:
         for option, given in (("--speed", speed), ("--to", to)):
             if given is not None:

@@ -14,7 +14,7 @@ import typer
 
 from cmath_stream.batch import Task, found_in, named
 from cmath_stream.console import plain_line
-from cmath_stream.feeds import Asked, is_dialogues, is_recording
+from cmath_stream.feeds import FIND_OUT, Asked, is_dialogues, is_recording
 from cmath_stream.sources.turns import FORMATS
 from realtime.captions import PARSERS
 
@@ -26,6 +26,7 @@ class Options:
     captions: Sequence[Path] = ()
     participants: Sequence[str] = ()
     turns: Path | None = None
+    speakers: int | None = None
     media_dir: Path | None = None
 
 
@@ -47,20 +48,29 @@ def one(inputs: Sequence[str], options: Options) -> Asked:
         if len(files) > 1:
             raise usage(f"{whole.name} is an input by itself: --each takes several", "INPUTS")
         people = ("--captions", options.captions), ("--participant", options.participants)
-        for option, given in (*people, ("--turns", options.turns)):
-            if given:
+        for option, given in (*people, ("--turns", options.turns), ("--speakers", options.speakers)):
+            if given or given == FIND_OUT:
                 raise usage(f"{whole.name} brings its own words and speakers", option)
     if options.media_dir is not None and not any(map(is_dialogues, files)):
         raise usage("is for the clips of written dialogues (.jsonl, .csv)", "--media-dir")
-    if options.turns is not None and (len(files) > 1 or options.participants):
-        raise usage("names the people of one recording: no more files, and no --participant", "--turns")
+    _check_shared(options, len(files))
     return Asked(
         files,
         captions=tuple(options.captions),
         participants=tuple(options.participants),
         turns=options.turns,
+        speakers=options.speakers,
         media_dir=options.media_dir,
     )
+
+
+def _check_shared(options: Options, files: int) -> None:
+    """What is said of the people who share one recording."""
+    for option, given in (("--turns", options.turns), ("--speakers", options.speakers)):
+        if given is not None and (files > 1 or options.participants):
+            raise usage("is for the people of one recording: no more files, no --participant", option)
+    if options.turns is not None and options.speakers is not None:
+        raise usage("would guess what --turns knows", "--speakers")
 
 
 def many(inputs: Sequence[str], options: Options, out: Path) -> list[Task]:
@@ -69,6 +79,7 @@ def many(inputs: Sequence[str], options: Options, out: Path) -> list[Task]:
         raise usage("names the people of one conversation: not with --each", "--participant")
     if any(not folder.is_dir() for folder in options.captions):
         raise usage("with --each names folders of captions, not files", "--captions")
+    _check_shared(options, 1)
     files, roots = _files(inputs)
     return [
         Task(_asked(file, name, options), out / f"{name}.jsonl", file.stat().st_size)
@@ -85,7 +96,7 @@ def _asked(file: Path, name: str, options: Options) -> Asked:
     if turns is not None and turns.is_dir():
         # where there are none, the name that is missing is said when the file's turn comes
         turns = next(iter(_beside(turns, file, FORMATS)), turns / f"{file.stem}.rttm")
-    return Asked((file,), name, tuple(words), turns=turns)
+    return Asked((file,), name, tuple(words), turns=turns, speakers=options.speakers)
 
 
 def _files(inputs: Sequence[str]) -> tuple[list[Path], list[Path]]:
