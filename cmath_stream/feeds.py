@@ -71,15 +71,22 @@ def is_dialogues(path: Path) -> bool:
     return path.suffix.lower() in dialogues.SUFFIXES
 
 
+def is_features(path: Path) -> bool:
+    """Whether a file holds features of conversations, by its name."""
+    return path.suffix.lower() in (".pkl", ".npz")
+
+
 def is_recording(path: Path) -> bool:
     """Whether a file is read as media: whatever is not known to be something else."""
-    return not is_dialogues(path)
+    return not (is_dialogues(path) or is_features(path))
 
 
 def open_feed(asked: Asked) -> Feed:
     """Raises CmathStreamError, one line, for what cannot be read."""
     if is_dialogues(asked.files[0]):
         return DialogueFeed(asked)
+    if is_features(asked.files[0]):
+        return FeatureFeed(asked)
     return RecordingFeed(asked) if asked.speakers is None else VoicesFeed(asked)
 
 
@@ -196,6 +203,38 @@ class DialogueFeed:
         except MediaError as error:
             self._failed.append(f"words alone: {error}")
             return NOTHING
+
+
+class FeatureFeed:
+    """Conversations whose features others have computed: the fusion alone."""
+
+    in_seconds = False
+
+    def __init__(self, asked: Asked) -> None:
+        from cmath_stream.training.feature_files import read_raw
+
+        (self._path,) = asked.files
+        self._raw = read_raw(self._path)
+        self.total = float(sum(len(each.label) for each in self._raw.dialogues))
+        self.notes: list[str] = []
+
+    def run(self, machines: Machines, on_progress: Progress) -> Iterator[Event]:
+        from cmath_stream.sources import features  # brings torch
+
+        machine, checkpoint = machines.fusion_alone, machines.checkpoint
+        if not checkpoint.meta.config.causal:
+            name = checkpoint.meta.name
+            self.notes.append(
+                f"{name} was trained to see later utterances too; here it sees none, as in a call"
+            )
+        found = features.prepared(checkpoint, self._path, self._raw)
+        content, done = sha256(self._path), 0
+        for each in found.conversations:
+            session_id = machine.session_id(each.name, content)
+            told = features.messages(session_id, each, checkpoint, machine.config)
+            yield from machine.tell(session_id, told)
+            done += len(each.example.label)
+            on_progress(done)
 
 
 def _words(asked: Asked) -> Captions | None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from functools import cache, cached_property, partial
+from typing import TYPE_CHECKING
 
 from cmath_stream.checkpoint_files import fingerprint, named
 from cmath_stream.config import Settings, load_checkpoint, make_extractor
 from cmath_stream.replay import Models, Replay
 from realtime.messages import MODALITIES
 from realtime.vad import VadModel
+
+if TYPE_CHECKING:
+    from cmath_stream.checkpoint import Checkpoint
 
 
 def build(settings: Settings) -> Replay:
@@ -42,3 +46,18 @@ class Machines:
     def full(self) -> Replay:
         """From media and words. Raises CheckpointError."""
         return build(self._settings)
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The fusion's. Raises CheckpointError."""
+        return load_checkpoint(self._settings.fusion)
+
+    @cached_property
+    def fusion_alone(self) -> Replay:
+        """From features that others have made. Raises CheckpointError."""
+        from cmath_stream.engine import Engine
+
+        config = self._settings.fusion
+        models = Models(Engine(self.checkpoint, config.engine), ())
+        model_id = repr((fingerprint(named(config.checkpoint)), config.engine))
+        return Replay(lambda: models, model_id, VadModel(), self._settings.session.conversation)

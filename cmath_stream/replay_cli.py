@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -60,6 +61,9 @@ def replay(
     media_dir: Annotated[
         Path | None, typer.Option(help="Folder of a dialogue's clips, named dia3_utt7.mp4 as MELD has them.")
     ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="The fusion's, by path or shipped name; default that of the settings.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Write the events here (JSONL; with --each a folder); default standard output."),
@@ -98,8 +102,9 @@ def replay(
     INPUTS are one conversation: a recording each participant, or one recording
     of several people (a channel each with --participant, by --turns, or by their
     voices with --speakers). A file of written dialogues is a conversation each
-    dialogue: JSON lines, or a CSV with the columns of MELD. `-` is standard
-    input: a recording, or dialogues as JSON lines.
+    dialogue: JSON lines, or a CSV with the columns of MELD. So is a file of
+    features (.npz, or a pickle of the research community), for a --checkpoint
+    trained on such. `-` is standard input: a recording, or JSON lines.
 
     With --each every input is a conversation of its own, and so is every
     recording in a folder; the folder of --out gets a file of events for each,
@@ -112,6 +117,8 @@ def replay(
     from cmath_stream.replay_inputs import Options, usage
 
     settings = context.obj.settings(redis)
+    if checkpoint is not None:
+        settings = replace(settings, fusion=replace(settings.fusion, checkpoint=checkpoint))
     options = Options(captions or [], participant or [], turns, speakers, media_dir)
     if each:
         for option, given in (("--speed", speed), ("--to", to)):
