@@ -20,14 +20,14 @@ from pathlib import Path
 import av
 import numpy as np
 
-from cmath_stream.scoring import Interval, overlap_s
+from cmath_stream.scoring import merge
+from cmath_stream.sources.gate import opened
+from cmath_stream.sources.turns import match_names
 from realtime import captions, rttm
 from realtime.errors import CmathStreamError, MediaError
 from realtime.messages import SAMPLE_RATE_HZ, Caption, Pcm
 from realtime.recording import Recording
 from realtime.rttm import Turn
-
-FADE_S = 0.02  # a hard edge would be a click, which a voice detector may hear as an onset
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,37 +63,12 @@ def split(
         name = named.get(speaker, speaker)
         own = tuple(Turn(name, turn.start_s, turn.end_s) for turn in turns if turn.speaker == speaker)
         path = out_dir / f"{_file_name(name)}.flac"
-        _write_flac(path, mix * _gate(own, len(mix)))
+        speech = merge([(turn.start_s, turn.end_s) for turn in own])
+        _write_flac(path, mix * opened(speech, 0, len(mix)))
         said = words.get(name)
         captions_path = _write_captions(path.with_suffix(".captions.json"), name, said) if said else None
         tracks.append(SpeakerTrack(name, path, captions_path, own))
     return tracks
-
-
-def match_names(turns: Sequence[Turn], words: dict[str, list[Caption]]) -> dict[str, str]:
-    """Speaker of the turns → name in the words, pairing the greatest overlaps first, each name once."""
-    pairs = []
-    for speaker in sorted({turn.speaker for turn in turns}):
-        own: list[Interval] = [(turn.start_s, turn.end_s) for turn in turns if turn.speaker == speaker]
-        for name in sorted(words):
-            said = [(caption.start_s, caption.end_s) for caption in words[name]]
-            pairs.append((overlap_s(own, said), speaker, name))
-    named: dict[str, str] = {}
-    for seconds, speaker, name in sorted(pairs, key=lambda pair: -pair[0]):
-        if seconds > 0 and speaker not in named and name not in named.values():
-            named[speaker] = name
-    return named
-
-
-def _gate(turns: Sequence[Turn], samples: int) -> Pcm:
-    """1 inside the turns, 0 outside, with straight ramps inside each turn's edges."""
-    gate = np.zeros(samples, np.float32)
-    for turn in turns:
-        start, end = (min(samples, round(edge * SAMPLE_RATE_HZ)) for edge in (turn.start_s, turn.end_s))
-        at = np.arange(end - start, dtype=np.float32)
-        ramp = np.minimum(at + 1, at[::-1] + 1) / (FADE_S * SAMPLE_RATE_HZ)
-        gate[start:end] = np.maximum(gate[start:end], np.minimum(ramp, 1.0))
-    return gate
 
 
 def _write_flac(path: Path, pcm: Pcm) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import socket
@@ -20,8 +19,17 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cmath_stream import bench_cli, dlq_cli, engine_cli, session_cli, token_cli, training_cli
-from cmath_stream.console import RedisUrl
+from cmath_stream import (
+    bench_cli,
+    compare_cli,
+    dlq_cli,
+    engine_cli,
+    replay_cli,
+    session_cli,
+    token_cli,
+    training_cli,
+)
+from cmath_stream.console import RedisUrl, plain_line, set_up_logging
 from realtime.errors import CmathStreamError, SettingsError
 
 if TYPE_CHECKING:
@@ -197,29 +205,8 @@ def publish(
         report.write_text(json.dumps(reports, indent=1) + "\n", "utf-8")
 
 
-@app.command()
-def replay(
-    context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(help="One recording a participant.")],
-    captions: Annotated[
-        list[Path] | None, typer.Option(help="VTT, SRT, STM or JSON; repeat for more.")
-    ] = None,
-    participant: Annotated[
-        list[str] | None, typer.Option(help="Names, in the order of FILES; of one file, of its channels.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Write the events here (JSONL); default standard output.")
-    ] = None,
-) -> None:
-    """Run recordings of one conversation through the whole line, offline, as fast as it goes."""
-    from cmath_stream.inputs import channels, sources
-    from cmath_stream.offline import replay_to
-
-    if participant and len(participant) > 1 and len(files) == 1:
-        people = channels(files[0], captions, participant)
-    else:
-        people = sources(files, captions, participant)
-    replay_to(people, context.obj.settings(), out)
+app.command()(replay_cli.replay)
+app.command()(compare_cli.compare)
 
 
 @app.command()
@@ -292,17 +279,6 @@ def config_show(context: typer.Context) -> None:
 # ---- running ---------------------------------------------------------------------------------------
 
 
-def set_up_logging(level: str) -> None:
-    """To standard error, at this level; what other libraries have below a warning is left out.
-
-    aiortc and aioice would tell session descriptions there: addresses of people, and ICE passwords.
-    """
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
-    for name in ("realtime", "workers", "cmath_stream"):
-        logging.getLogger(name).setLevel(level)
-    logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger("realtime").level))
-
-
 def _say_ready() -> None:
     print("ready", flush=True)  # the supervisor waits for this line
 
@@ -332,16 +308,16 @@ def main() -> None:
     try:
         app()
     except CmathStreamError as error:
-        print(f"cmath-stream: {error}", file=sys.stderr)
+        print(f"cmath-stream: {plain_line(str(error))}", file=sys.stderr)
         sys.exit(1)
     except BaseExceptionGroup as group:
         ours, others = group.split(CmathStreamError)
         if others is not None or ours is None:
             raise
-        print(f"cmath-stream: {_first(ours)}", file=sys.stderr)
+        print(f"cmath-stream: {plain_line(str(_first(ours)))}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:  # a file that cannot be read or written: the system's own words
-        print(f"cmath-stream: {error}", file=sys.stderr)
+        print(f"cmath-stream: {plain_line(str(error))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,8 +1,10 @@
-"""What the commands for operators have in common: which Redis they ask, and tables as plain text."""
+"""What commands have in common: which Redis they ask, logs, and text that is plain whatever is in it."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -42,6 +44,21 @@ def table(rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _cell(value: object) -> str:
-    text = "-" if value is None or value == "" else str(value)
+def plain_line(text: str) -> str:
+    """A line without characters that a terminal would obey: names of files and of people come from anyone."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _cell(value: object) -> str:
+    return plain_line("-" if value is None or value == "" else str(value))
+
+
+def set_up_logging(level: str) -> None:
+    """To standard error, at this level; what other libraries have below a warning is left out.
+
+    aiortc and aioice would tell session descriptions there: addresses of people, and ICE passwords.
+    """
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
+    for name in ("realtime", "workers", "cmath_stream"):
+        logging.getLogger(name).setLevel(level)
+    logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger("realtime").level))

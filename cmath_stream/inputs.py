@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cmath_stream.sources.names import participant_name
 from realtime import captions as caption_files
 from realtime.errors import MediaError
 from realtime.messages import Caption
 from realtime.recording import Recording
+from realtime.rttm import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Source:
     path: Path
     captions: tuple[Caption, ...] = ()
     channel: int | None = None  # of a stereo file; None = all mixed
+    turns: tuple[Turn, ...] | None = None  # where this one speaks in a track of several; None = everywhere
 
 
 def sources(
@@ -70,7 +73,7 @@ def owner_of(path: Path, speaker: str | None, files: Sequence[Path], names: Sequ
     if len(owners) == 1:
         return owners[0]
     for name in names:
-        if speaker is not None and name.lower() == speaker.lower():
+        if speaker is not None and name.lower() == participant_name(speaker).lower():
             return name
     who = f"speaker {speaker!r}" if speaker else "captions without a speaker"
     raise MediaError(f"{path}: {who} fits none of the participants {', '.join(names)}")

@@ -1,29 +1,18 @@
-"""`replay`: loads what live runs in five processes into this one, and writes the events as JSON lines."""
+"""`replay`: loads what live runs in five processes into this one."""
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache, partial
-from pathlib import Path
-from typing import TextIO
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from functools import cache, cached_property, partial
+from typing import TYPE_CHECKING
 
 from cmath_stream.checkpoint_files import fingerprint, named
 from cmath_stream.config import Settings, load_checkpoint, make_extractor
-from cmath_stream.events import to_json
-from cmath_stream.inputs import Source
 from cmath_stream.replay import Models, Replay
 from realtime.messages import MODALITIES
-from realtime.recording import Recording
 from realtime.vad import VadModel
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from cmath_stream.checkpoint import Checkpoint
 
 
 def build(settings: Settings) -> Replay:
@@ -47,33 +36,28 @@ def _load(settings: Settings) -> Models:
     return Models(Engine(checkpoint, settings.fusion.engine), extractors)
 
 
-def replay_to(sources: Sequence[Source], settings: Settings, out: Path | None) -> None:
-    """Replay one conversation into `out` (JSONL; None = standard output), with a progress bar."""
-    totals_s = [Recording.open(source.path).duration_s for source in sources]
-    total_s = max((t for t in totals_s if t is not None), default=None)
-    machine = build(settings)
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars, _lines(out) as lines:
-        bar = bars.add_task("replay", total=total_s)
-        count = 0
-        for event in machine.run(sources, lambda now_s: bars.update(bar, completed=now_s)):
-            lines.write(to_json(event) + "\n")
-            count += event["type"] == "emotion.utterance"
-    where = f" in {out}" if out else ""
-    print(f"{count} utterances{where}", file=sys.stderr)
+class Machines:
+    """Replays with the same settings, each built when it is first needed."""
 
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
 
-@contextmanager
-def _lines(out: Path | None) -> Iterator[TextIO]:
-    """A file that is there whole or not at all."""
-    if out is None:
-        yield sys.stdout
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as lines:
-            yield lines
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    @cached_property
+    def full(self) -> Replay:
+        """From media and words. Raises CheckpointError."""
+        return build(self._settings)
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The fusion's. Raises CheckpointError."""
+        return load_checkpoint(self._settings.fusion)
+
+    @cached_property
+    def fusion_alone(self) -> Replay:
+        """From features that others have made. Raises CheckpointError."""
+        from cmath_stream.engine import Engine
+
+        config = self._settings.fusion
+        models = Models(Engine(self.checkpoint, config.engine), ())
+        model_id = repr((fingerprint(named(config.checkpoint)), config.engine))
+        return Replay(lambda: models, model_id, VadModel(), self._settings.session.conversation)

@@ -18,13 +18,16 @@ from cmath_stream.assembler import AssemblerConfig
 from cmath_stream.events import Event
 from cmath_stream.fusion import Outcome, Pending, SessionFusion
 from cmath_stream.inputs import Source
+from cmath_stream.sources.gate import gated
 from realtime.conversation import Conversation, ConversationConfig
 from realtime.listener import Listener, hear
 from realtime.messages import (
+    MODALITIES,
     AudioChunk,
     Caption,
     Job,
     Message,
+    Modality,
     Pcm,
     Picture,
     Segment,
@@ -50,7 +53,13 @@ class Models:
     """What reads feelings in utterances."""
 
     engine: Engine
-    extractors: Sequence[Extractor]
+    extractors: Sequence[Extractor]  # none where the input brings features
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Of which every utterance has an answer."""
+        known = self.engine.modalities
+        return tuple(e.modality for e in self.extractors) or tuple(m for m in MODALITIES if m in known)
 
 
 class Replay:
@@ -63,34 +72,43 @@ class Replay:
         self._load = load
         self._model_id = model_id
         self._vad = vad
-        self._config = config
+        self.config = config
         self._speech: dict[str, Pcm] = {}  # of utterances that wait for their caption
+        self.missing: list[str] = []  # what the last run could not read of its recordings, a sentence each
 
-    def run(self, sources: Sequence[Source], on_progress: Callable[[float], None]) -> Iterator[Event]:
-        """The events of one conversation; of the answers to an utterance the last alone.
+    def run(
+        self, sources: Sequence[Source], on_progress: Callable[[float], None], name: str = "replay"
+    ) -> Iterator[Event]:
+        """The events of one conversation, whose room is `name`.
 
         `on_progress`, in another thread, gets the seconds reached.
         """
-        session_id = self._session_id(sources)
-        heard = _batches(self._messages(session_id, sources, on_progress))
+        self.missing = []
+        contents = {path: sha256(path) for path in {source.path for source in sources}}
+        facts = [(s.participant_id, s.channel, s.captions, s.turns, contents[s.path]) for s in sources]
+        session_id = self.session_id(name, facts)
+        return self.tell(session_id, self.messages(session_id, sources, on_progress, name))
+
+    def tell(self, session_id: str, messages: Iterator[Message]) -> Iterator[Event]:
+        """The events of one conversation as the ingest has it, from SessionStarted to SessionClosed; of the
+        answers to an utterance the last alone."""
         seq = 0
-        with ahead(heard, _BATCHES_AHEAD) as batches:
+        with ahead(_batches(messages), _BATCHES_AHEAD) as batches:
             models = self._load()
-            assembler = AssemblerConfig(tuple(e.modality for e in models.extractors))
-            fusion = SessionFusion(session_id, assembler, models.engine)
-            for messages in batches:
-                for event in self._events(models, fusion, messages):
+            fusion = SessionFusion(session_id, AssemblerConfig(models.modalities), models.engine)
+            for batch in batches:
+                for event in self._events(models, fusion, batch):
                     if event.get("is_final") is False:
                         continue  # nobody waits: what may still change is not told
                     seq += 1
                     yield {"schema": event["schema"], "seq": seq, **event}
 
-    def _messages(
-        self, session_id: str, sources: Sequence[Source], on_progress: Callable[[float], None]
+    def messages(
+        self, session_id: str, sources: Sequence[Source], on_progress: Callable[[float], None], name: str
     ) -> Iterator[Message]:
         """Steps 2-6 of the walk: media of all participants, merged in time, through the conversation."""
-        conversation = Conversation(session_id, self._config, start_unix_ms=0)
-        yield from conversation.start("replay", None, "media")
+        conversation = Conversation(session_id, self.config, start_unix_ms=0)
+        yield from conversation.start(name, None, "media")
         players = _players(sources, self._listener)
         for player in players:
             pid, captions = player.source.participant_id, bool(player.source.captions)
@@ -103,6 +121,9 @@ class Replay:
             chunk = player.next_chunk()
             if chunk is None:
                 players.remove(player)
+                cut = player.recording.truncated
+                if cut is not None and cut not in self.missing:
+                    self.missing.append(cut)
                 for caption in player.captions_until(float("inf")):
                     yield from conversation.push_caption(pid, caption, now_s)
                 yield from conversation.leave(pid, now_s, "end_of_file")
@@ -137,7 +158,7 @@ class Replay:
         fusion.take_traces()  # nobody goes on with a replay
 
     def _listener(self) -> Listener:
-        return Listener(self._config.segmenter.stall_s, nonverbal=self._config.nonverbal)
+        return Listener(self.config.segmenter.stall_s, nonverbal=self.config.nonverbal)
 
     def _job(self, job: Job) -> Job:
         """The job as an extractor gets it: an utterance without given words is one for the recogniser."""
@@ -148,14 +169,17 @@ class Replay:
         speech = self._speech.pop(job.utterance_id, None)
         return speech_of(job, speech) if job.text is None and speech is not None else job
 
-    def _session_id(self, sources: Sequence[Source]) -> str:
-        """Derived from the input bytes and the settings: the same replay is the same session."""
-        digest = hashlib.sha256(repr((asdict(self._config), self._model_id)).encode())
-        for source in sources:
-            digest.update(repr((source.participant_id, source.channel, source.captions)).encode())
-            with source.path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()[:32]
+    def session_id(self, *facts: object) -> str:
+        """Derived from what the input is, as `repr` tells it, and from the settings: the same replay is the
+        same session."""
+        told = repr((asdict(self.config), self._model_id, facts))
+        return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _batches(messages: Iterator[Message]) -> Iterator[list[Message]]:
@@ -178,7 +202,8 @@ def _players(sources: Sequence[Source], listener: Callable[[], Listener]) -> lis
     recordings = {path: Recording.open(path) for path in together}
     tracks = {path: iter(recordings[path].tracks(channels)) for path, channels in together.items()}
     return [
-        _Player(source, recordings[source.path], next(tracks[source.path]), listener()) for source in sources
+        _Player(source, recordings[source.path], gated(next(tracks[source.path]), source.turns), listener())
+        for source in sources
     ]
 
 
@@ -189,6 +214,7 @@ class _Player:
         self, source: Source, recording: Recording, audio: Iterator[AudioChunk], listener: Listener
     ) -> None:
         self.source = source
+        self.recording = recording
         self.listener = listener
         self.has_video = recording.has_video
         self._audio = audio

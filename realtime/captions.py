@@ -16,6 +16,7 @@ from typing import Any
 
 from realtime.errors import MediaError
 from realtime.messages import Caption
+from realtime.plain_words import plain
 
 Captions = dict[str | None, list[Caption]]
 
@@ -52,9 +53,12 @@ def parse_srt(text: str, source: str = "SRT") -> Captions:
     return _sorted(captions)
 
 
-def parse_stm(text: str, source: str = "STM") -> Captions:
-    """STM (NIST): `recording channel speaker start end [<labels>] words`, seconds."""
-    captions: Captions = {}
+def parse_stm(text: str, source: str = "STM", recording: str | None = None) -> Captions:
+    """STM (NIST): `recording channel speaker start end [<labels>] words`, seconds.
+
+    With `recording`, of a file that knows several that one alone.
+    """
+    recordings: dict[str, Captions] = {}
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
         if not line.strip() or line.startswith(";;"):
             continue
@@ -67,7 +71,16 @@ def parse_stm(text: str, source: str = "STM") -> Captions:
         label, _, rest = words.partition(" ")
         words = rest if _STM_LABEL.match(label) else words
         if words.strip().lower() != "ignore_time_segment_in_scoring":
-            _add(captions, fields[2], start_s, end_s, _plain(words))
+            _add(recordings.setdefault(fields[0], {}), fields[2], start_s, end_s, _plain(words))
+    if recording is not None and len(recordings) > 1:
+        if recording not in recordings:
+            known = ", ".join(sorted(recordings))
+            raise MediaError(f"{source} has no words of recording {recording!r}; it knows: {known}")
+        return _sorted(recordings[recording])
+    captions: Captions = {}
+    for each in recordings.values():
+        for speaker, said in each.items():
+            captions.setdefault(speaker, []).extend(said)
     return _sorted(captions)
 
 
@@ -92,7 +105,7 @@ def parse_json(text: str, source: str = "JSON") -> Captions:
         words, speaker, language = (_string(item, key, where) for key in ("text", "speaker", "language"))
         if words is None:
             raise MediaError(f"{where}: no text")
-        _add(captions, speaker, start_s, end_s, " ".join(words.split()), language)
+        _add(captions, speaker, start_s, end_s, words, language)
     return _sorted(captions)
 
 
@@ -104,8 +117,11 @@ PARSERS: dict[str, Callable[[str, str], Captions]] = {
 }
 
 
-def read(path: Path) -> Captions:
-    """Captions of a file, its format told by the suffix. Raises MediaError as the parsers do."""
+def read(path: Path, recording: str | None = None) -> Captions:
+    """Captions of a file, its format told by the suffix; an STM may know several recordings.
+
+    Raises MediaError as the parsers do.
+    """
     parser = PARSERS.get(path.suffix.lower())
     if parser is None:
         raise MediaError(f"{path}: captions must be one of {', '.join(PARSERS)}")
@@ -113,7 +129,7 @@ def read(path: Path) -> Captions:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise MediaError(f"cannot read {path}: {error}") from None
-    return parser(text, str(path))
+    return parse_stm(text, str(path), recording) if parser is parse_stm else parser(text, str(path))
 
 
 def _cues(lines: list[str], first: int, source: str) -> Iterator[tuple[float, float, str]]:
@@ -179,7 +195,7 @@ def _check_order(start_s: float, end_s: float, where: str) -> None:
 
 
 def _plain(words: str) -> str:
-    return " ".join(html.unescape(_TAG.sub("", words)).split())
+    return html.unescape(_TAG.sub("", words))
 
 
 def _add(
@@ -190,8 +206,9 @@ def _add(
     text: str,
     language: str | None = None,
 ) -> None:
-    if text:
-        captions.setdefault(speaker, []).append(Caption(start_s, end_s, text, language))
+    if words := plain(text):
+        tag = plain(language) if language else None
+        captions.setdefault(speaker, []).append(Caption(start_s, end_s, words, tag))
 
 
 def _sorted(captions: Captions) -> Captions:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,6 +25,7 @@ from realtime.messages import (
     Message,
     ParticipantJoined,
     ParticipantLeft,
+    Pcm,
     Picture,
     Segment,
     SessionClosed,
@@ -151,7 +153,7 @@ class Conversation:
         """Words of one participant. Where no audio is sent, they are an utterance by themselves."""
         who = self._participants[pid]
         if not who.audio:
-            return self._utter_words(who, caption, now_s) + self._release(now_s)
+            return self._utter(who, caption, np.zeros(0, np.float32), now_s) + self._release(now_s)
         if who.captions is None:
             return []  # no channel was negotiated, so nobody waits for words
         utterance_id = who.captions.add(caption, who.open_id)
@@ -161,6 +163,16 @@ class Conversation:
         if utterance_id == who.unsettled_id and _ends_sentence(who.captions.text_of(utterance_id)[0]):
             out += self._utterances(who, who.segmenter.settle(), now_s)
         return out
+
+    def push_utterance(
+        self, pid: str, said: Caption, pcm: Pcm, pictures: Sequence[Picture], now_s: float
+    ) -> list[Message]:
+        """A whole utterance that somebody else has cut out, of a participant who joined without audio: its
+        words, its sound (16 kHz, as long as the words at most; may be empty) and its pictures."""
+        who = self._participants[pid]
+        who.pictures.clear()
+        who.pictures.extend(pictures)
+        return self._utter(who, said, pcm, now_s) + self._release(now_s)
 
     def expire(self, now_s: float) -> list[Message]:
         """Let the clock end what media no longer will. Call it several times a second."""
@@ -285,16 +297,12 @@ class Conversation:
             deadline_unix_ms=self._deadline(now_s),
         )  # fmt: skip
 
-    def _utter_words(self, who: _Participant, caption: Caption, now_s: float) -> list[Message]:
-        """A caption that is an utterance by itself: nothing is heard that could claim or merge its words."""
-        started = self._begin(who, caption.start_s)
-        decided_s = max(now_s, caption.end_s)
-        nothing = np.zeros(0, np.float32)
-        cut = Cut(
-            caption.start_s, caption.end_s, caption.end_s, decided_s, caption.start_s, nothing, 0.0,
-            continues=False,
-        )  # fmt: skip
-        return [started, *self._end(who, cut, now_s, caption)]
+    def _utter(self, who: _Participant, said: Caption, pcm: Pcm, now_s: float) -> list[Message]:
+        """An utterance whose bounds are given: nothing is heard that could claim or merge its words."""
+        started = self._begin(who, said.start_s)
+        decided_s = max(now_s, said.end_s)
+        cut = Cut(said.start_s, said.end_s, said.end_s, decided_s, said.start_s, pcm, 0.0, continues=False)
+        return [started, *self._end(who, cut, now_s, said)]
 
     def _transcript(self, who: _Participant, utterance_id: str) -> list[Message]:
         assert who.captions is not None

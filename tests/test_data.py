@@ -53,7 +53,7 @@ def test_three_corpora_are_read_in_one_label_set(tmp_path: Path) -> None:
         "[1, 2]",
         '{"dialogue": "x"}',
         '{"dialogue": "x", "utterances": []}',
-        '{"dialogue": "x", "utterances": [{"speaker": "a", "text": "b", "emotion": "hangry"}]}',
+        '{"dialogue": "x", "utterances": [{"speaker": "a"}]}',
     ],
 )
 def test_what_is_no_dialogue_is_refused_with_its_place(tmp_path: Path, line: str) -> None:
@@ -63,6 +63,12 @@ def test_what_is_no_dialogue_is_refused_with_its_place(tmp_path: Path, line: str
         read_dialogues(path)
     with pytest.raises(DataError, match="cannot be read"):
         read_dialogues(tmp_path / "none.jsonl")
+
+
+def test_an_unknown_emotion_is_named_with_its_place(tmp_path: Path) -> None:
+    path = write(tmp_path / "some.jsonl", {"dialogue": "a", "utterances": [row("Jo", "Hi", "hangry")]})
+    with pytest.raises(DataError, match=r"some\.jsonl: dialogue 'a', utterance 0: unknown emotion 'hangry'"):
+        read_dialogues(path)
 
 
 def test_speakers_are_numbered_as_they_appear() -> None:

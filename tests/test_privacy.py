@@ -21,8 +21,8 @@ import redis.asyncio
 from yarl import URL
 
 from cmath_stream import roles
-from cmath_stream.cli import set_up_logging
 from cmath_stream.config import FusionConfig, Settings
+from cmath_stream.console import set_up_logging
 from cmath_stream.prediction import EngineConfig
 from realtime import telemetry
 from realtime.errors import SignalingError

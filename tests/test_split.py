@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from bench.split_by_rttm import SpeakerTrack, main, match_names, split
+from bench.split_by_rttm import SpeakerTrack, main, split
+from cmath_stream.sources.turns import match_names
 from realtime import rttm
 from realtime.errors import MediaError
 from realtime.messages import Caption, Pcm

@@ -1,1 +1,1 @@
-"""How CMATH gets its weights and its figures: offline. Nothing imports this package at run time."""
+"""How CMATH gets its weights and its figures: offline. Nothing that runs live imports this package."""

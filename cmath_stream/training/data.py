@@ -1,13 +1,12 @@
-"""Conversations on disk and in batches: JSONL corpora, the feature cache, padding, a synthetic generator.
+"""Conversations on disk and in batches: written corpora, the feature cache, padding, a synthetic generator.
 
 Knows labels, files and arrays. Does not know where features come from (`graft`) nor what eats them (`train`).
 Letters: B dialogues, N utterances of the longest, M modalities, D_m the width of modality m.
 """
 
 import hashlib
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmath_stream.sources import dialogues
 from realtime.errors import CmathStreamError
 
 MELD7 = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
@@ -77,35 +77,35 @@ class Batch:
 
 
 def read_dialogues(path: Path) -> list[Dialogue]:
-    """Read MELD, EmoryNLP or DailyDialog JSONL, one dialogue a line.
+    """Read MELD, EmoryNLP or DailyDialog: JSONL, one dialogue a line, or MELD's own CSV.
 
-    Raises DataError naming file and line where a line is no dialogue or an emotion is unknown.
+    Raises DataError naming file and place where there is no dialogue or an emotion is unknown.
     """
-    dialogues = []
     try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    dialogues.append(_dialogue(json.loads(line)))
-                except (ValueError, KeyError, TypeError) as error:
-                    raise DataError(f"{path}:{number}: not a dialogue: {error!r}") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    return dialogues
+        return [_labelled(dialogue) for dialogue in dialogues.read(path)]
+    except dialogues.DialogueError as error:
+        raise DataError(str(error)) from error
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
-def _dialogue(record: Mapping[str, Any]) -> Dialogue:
-    lines = tuple(
-        Line(str(row["speaker"]), str(row["text"]), label_index(row["emotion"]))
-        for row in record["utterances"]
-    )
-    if not lines:
-        raise ValueError("no utterances")
-    return Dialogue(str(record["dialogue"]), lines)
+def _labelled(written: dialogues.Written) -> Dialogue:
+    lines = []
+    for said in written.utterances:
+        try:
+            label = UNLABELLED if said.emotion is None else label_index(said.emotion)
+        except ValueError:
+            where = f"dialogue {written.name!r}, utterance {said.number}"
+            raise ValueError(f"{where}: unknown emotion {said.emotion!r}") from None
+        lines.append(Line(said.speaker, said.text, label))
+    return Dialogue(written.name, tuple(lines))
 
 
 def label_index(emotion: str) -> int:
-    """Index into MELD7 of a corpus's emotion word, UNLABELLED where the seven have no counterpart."""
+    """Index into MELD7 of a corpus's emotion word, UNLABELLED where the seven have no counterpart.
+
+    Raises ValueError for a word that no corpus has.
+    """
     name = _EMORYNLP.get(emotion, emotion)
     return UNLABELLED if name is None else MELD7.index(name)
 

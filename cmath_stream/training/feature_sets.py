@@ -92,12 +92,19 @@ def read_feature_set(path: Path, *, text: Text = "provided", embed: Embed | None
     """
     if text == "words" and embed is None:
         raise DataError(f"{path}: its words need an encoder")
-    raw = read_raw(path)
+    return feature_set(path, read_raw(path), embed if text == "words" else None)
+
+
+def feature_set(path: Path, raw: RawSet, embed: Embed | None = None) -> FeatureSet:
+    """`read_feature_set` of what was read already, with text of the words where `embed` is given.
+
+    `path` is for what is said of it. Raises DataError.
+    """
     if not raw.dialogues:
         raise DataError(f"{path}: no dialogues")
     left_out: tuple[str, ...] = ()
     vectors: list[Floats | None] = [None] * len(raw.dialogues)
-    if text == "words" and embed is not None:
+    if embed is not None:
         left_out = ("text", "visual") if path.suffix == ".npz" else ("text",)
         vectors = list(_embedded(path, raw, embed))
     conversations = []

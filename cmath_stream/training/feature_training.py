@@ -20,8 +20,9 @@ from cmath_stream.training.calibration import Ask, describe
 from cmath_stream.training.crossval import concat_mlp, folds_by_group, held_out, majority
 from cmath_stream.training.data import UNLABELLED, DataError
 from cmath_stream.training.evaluate import Answers, Labels, answer, joined, softmax
+from cmath_stream.training.feature_files import RawSet, read_raw
 from cmath_stream.training.feature_recipe import FeatureRecipe, check_model, cmath_recipe, varied
-from cmath_stream.training.feature_sets import Embed, FeatureSet, read_feature_set
+from cmath_stream.training.feature_sets import Embed, FeatureSet, feature_set, read_feature_set
 from cmath_stream.training.train import Fitted, fit
 
 _MLP_SHARE = 0.15  # rows that choose the baseline's epoch where the recipe holds nothing out
@@ -64,17 +65,27 @@ def read_as_trained(checkpoint: Checkpoint, path: Path, words: WordEncoder | Non
 
     Raises DataError where the checkpoint asks for another encoder, or for features no set provides.
     """
+    return as_trained(checkpoint, path, read_raw(path), words)
+
+
+def wants_words(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint learned from an encoder's features of the words, not from a set's own."""
+    return any(spec.modality == "text" and spec.version != PROVIDED for spec in checkpoint.meta.modalities)
+
+
+def as_trained(checkpoint: Checkpoint, path: Path, raw: RawSet, words: WordEncoder | None) -> FeatureSet:
+    """`read_as_trained` of what was read already."""
     wanted = {spec.modality: spec for spec in checkpoint.meta.modalities}
     own = [modality for modality, spec in wanted.items() if spec.version == PROVIDED]
     if foreign := sorted(set(wanted) - set(own) - {"text"}):
         raise DataError(
             f"checkpoint {checkpoint.meta.name!r} was not trained on a set's {foreign[0]} features"
         )
-    if "text" not in wanted or "text" in own:
-        return read_feature_set(path)
+    if not wants_words(checkpoint):
+        return feature_set(path, raw)
     if words is None or words.spec != wanted["text"]:
         raise DataError(f"checkpoint {checkpoint.meta.name!r} wants words by {wanted['text'].name}")
-    return read_feature_set(path, text="words", embed=words.embed)
+    return feature_set(path, raw, words.embed)
 
 
 def train_features(
@@ -265,12 +276,20 @@ def answer_features(checkpoint: Checkpoint, whole: FeatureSet, keep: Sequence[in
 
     Raises DataError where the set has other labels or features of another shape than the checkpoint.
     """
+    return answer(checkpoint.model, fitting(checkpoint, whole).examples, keep)
+
+
+def fitting(checkpoint: Checkpoint, whole: FeatureSet) -> FeatureSet:
+    """The set with the modalities of a checkpoint, in its order.
+
+    Raises DataError where the set has other labels or features of another shape than the checkpoint.
+    """
     meta = checkpoint.meta
     if whole.labels != meta.labels:
         raise DataError(f"{whole.name}: labels {whole.labels}, checkpoint {meta.name!r} knows {meta.labels}")
-    fitting = whole.only([spec.modality for spec in meta.modalities])
-    if fitting.modalities != meta.config.dims:
+    chosen = whole.only([spec.modality for spec in meta.modalities])
+    if chosen.modalities != meta.config.dims:
         raise DataError(
-            f"{whole.name}: features {fitting.modalities}, checkpoint {meta.name!r} takes {meta.config.dims}"
+            f"{whole.name}: features {chosen.modalities}, checkpoint {meta.name!r} takes {meta.config.dims}"
         )
-    return answer(checkpoint.model, fitting.examples, keep)
+    return chosen

@@ -71,18 +71,20 @@ def figures(task: str, judged: Judged) -> dict[str, Any]:
     }
 
 
-def show(result: Mapping[str, Any]) -> None:
-    """The figures as a table."""
+def show(result: Mapping[str, Any], console: Console | None = None) -> None:
+    """The figures as a table, on standard output unless another console is given."""
     table = Table(
         "", "F1", "recall", "n", title=f"{result['task']}: {result['checkpoint']}", title_justify="left"
     )
     for name, row in result["per_class"].items():
         table.add_row(name, f"{row['f1']:.1%}", f"{row['recall']:.1%}", str(row["n"]))
-    console = Console(highlight=False)
-    console.print(table)
+    console = console or Console()
+    console.print(table, highlight=False)
     console.print(
         f"accuracy {result['accuracy']:.1%}, weighted F1 {result['weighted_f1']:.1%}, "
-        f"macro F1 {result['macro_f1']:.1%}, calibration error {result['ece']:.1%}, {result['n']} utterances"
+        f"macro F1 {result['macro_f1']:.1%}, calibration error {result['ece']:.1%}, {result['n']} utterances",
+        highlight=False,
+        soft_wrap=True,
     )
 
 
