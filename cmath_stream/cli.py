@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cmath_stream import bench_cli, dlq_cli, engine_cli, session_cli, token_cli, training_cli
+from cmath_stream import bench_cli, dlq_cli, engine_cli, export_cli, session_cli, token_cli, training_cli
 from cmath_stream.console import RedisUrl
 from realtime.errors import CmathStreamError, SettingsError
 
@@ -253,6 +253,7 @@ def demo(
     run(context.obj.arguments(), files or [], captions, out)
 
 
+app.command()(export_cli.export)
 app.command()(training_cli.train)
 app.command("eval", epilog=training_cli.EVAL_HELP)(training_cli.evaluate)
 

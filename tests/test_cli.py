@@ -46,6 +46,7 @@ def test_help_names_every_command() -> None:
         "worker",
         "publish",
         "replay",
+        "export",
         "tail",
         "demo",
         "bench",
