@@ -35,7 +35,7 @@ def write(events: Iterable[Event], file: BinaryIO, about: About) -> None:
     page = environment.from_string(template).stream(
         title=about.name,
         report=shown,
-        media=[(quote(os.fsencode(path)), _kind(path), path) for path in about.media],
+        media=[(quote(os.fsencode(path)), _kind(path), os.path.basename(path)) for path in about.media],
         style=style,
         script=script,
         policy=_policy(style, script, with_media=bool(about.media)),
