@@ -19,7 +19,7 @@ from cmath_stream.console import set_up_logging
 from cmath_stream.crew import Lost, Work, together
 from cmath_stream.feeds import Asked, open_feed
 from cmath_stream.offline import Machines
-from cmath_stream.replaying import Told, whole_file, write
+from cmath_stream.replaying import Told, event_file, write
 from realtime.errors import CmathStreamError, ModelUnavailable, SettingsError
 
 MEDIA = frozenset(
@@ -110,7 +110,7 @@ def replay_task(machines: Machines, task: Task, on_progress: Callable[[float], N
                 said_s = time.monotonic()
                 on_progress(min(done / feed.total, 1.0))
 
-        with whole_file(task.out) as lines:
+        with event_file(task.out) as lines:
             write(told.count(feed.run(machines, say)), lines)
     except (CheckpointError, ModelUnavailable, SettingsError):
         raise

@@ -24,6 +24,7 @@ from cmath_stream import (
     compare_cli,
     dlq_cli,
     engine_cli,
+    export_cli,
     replay_cli,
     session_cli,
     token_cli,
@@ -240,6 +241,7 @@ def demo(
     run(context.obj.arguments(), files or [], captions, out)
 
 
+app.command()(export_cli.export)
 app.command()(training_cli.train)
 app.command("eval", epilog=training_cli.EVAL_HELP)(training_cli.evaluate)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -20,6 +20,9 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch, Patch
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+from cmath_stream.events import Event
+from cmath_stream.exports.said import labels_of, last_words
 
 # Okabe & Ito's palette: told apart by people with any of the common colour-vision deficiencies
 COLOURS = {
@@ -57,32 +60,28 @@ class _Utterance:
     missing: str  # letters of the inputs that were not used
 
 
-def timeline(events: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
+def timeline(events: Iterable[Event], file: Path | BinaryIO, title: str) -> None:
     """Draw the `emotion.utterance` events among `events`, the highest revision of each, as a PNG file."""
-    latest: dict[str, Mapping[str, Any]] = {}
-    for event in events:
-        if event.get("type") == "emotion.utterance":
-            known = latest.get(event["utterance_id"])
-            if known is None or event["revision"] >= known["revision"]:
-                latest[event["utterance_id"]] = event
-    labels = [entry["name"] for entry in next(iter(latest.values()))["emotions"]] if latest else list(COLOURS)
-    said = sorted((_utterance(event) for event in latest.values()), key=lambda one: (one.start_s, one.end_s))
+    latest = last_words(events)
+    labels = labels_of(latest) or list(COLOURS)
+    said = [_utterance(event, labels) for event in latest]
     others = iter(_OTHER * (1 + len(labels) // len(_OTHER)))
     colours = {label: COLOURS.get(label) or next(others) for label in labels}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # any script; boxes will do
         figure = _draw(said, colours, title)
-        figure.savefig(path, format="png")
+        figure.savefig(file, format="png")
 
 
-def _utterance(event: Mapping[str, Any]) -> _Utterance:
+def _utterance(event: Event, labels: Sequence[str]) -> _Utterance:
+    share = {entry["name"]: entry["probability"] for entry in event["emotions"]}
     used = {name: entry["used"] for name, entry in event["modalities"].items()}
     return _Utterance(
         participant=event["participant_id"],
         start_s=event["start_ms"] / 1000,
         end_s=event["end_ms"] / 1000,
         label=None if event["abstained"] else event["label"],
-        probabilities=tuple(entry["probability"] for entry in event["emotions"]),
+        probabilities=tuple(share.get(label, 0.0) for label in labels),
         text=event.get("text", ""),
         missing="".join(letter for name, letter in _LETTERS.items() if not used.get(name, False)),
     )

@@ -22,7 +22,7 @@ from cmath_stream.offline import Machines
 from cmath_stream.pacing import paced
 from cmath_stream.progress import bars
 from cmath_stream.replay_score import Scoring
-from cmath_stream.replaying import Told, whole_file, write
+from cmath_stream.replaying import Told, event_file, write
 from cmath_stream.to_redis import Publisher, publisher
 from realtime.redis_bus import RedisConfig
 
@@ -57,7 +57,7 @@ def one(
             told_in_redis = stack.enter_context(publisher(redis))
             events = told_in_redis.passing(events)
         if piped or out is not None:
-            write(events, stack.enter_context(whole_file(out)), at_once=speed is not None)
+            write(events, stack.enter_context(event_file(out)), at_once=speed is not None)
         else:
             _run_out(events)
     for note in feed.notes:

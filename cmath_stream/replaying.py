@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
 from cmath_stream.events import Event, to_json
+from cmath_stream.whole_file import whole_file
 
 
 @dataclass(slots=True)
@@ -42,16 +43,10 @@ def write(events: Iterable[Event], lines: TextIO, *, at_once: bool = False) -> N
 
 
 @contextmanager
-def whole_file(out: Path | None) -> Iterator[TextIO]:
-    """A file that is there whole or not at all; None = standard output."""
+def event_file(out: Path | None) -> Iterator[TextIO]:
+    """For lines, whole or not there at all; None = standard output."""
     if out is None:
         yield sys.stdout
         return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as lines:
-            yield lines
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(out) as file, TextIOWrapper(file, "utf-8", newline="\n") as lines:
+        yield lines

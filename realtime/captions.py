@@ -23,6 +23,7 @@ Captions = dict[str | None, list[Caption]]
 _ARROW = re.compile(r"^\s*(\S+)\s+-->\s+(\S+)")
 _CLOCK = re.compile(r"^(?:(\d+):)?([0-5]?\d):([0-5]?\d)[.,](\d{1,3})$")
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")
+_EMOTION = re.compile(r"<c\.emotion>.*?</c>")  # what an export of ours says beneath the words
 _TAG = re.compile(r"<[^>]*>")
 _STM_LABEL = re.compile(r"^<[^>]*>$")  # the optional sixth field: <o,f0,male>
 
@@ -30,7 +31,8 @@ _STM_LABEL = re.compile(r"^<[^>]*>$")  # the optional sixth field: <o,f0,male>
 def parse_vtt(text: str, source: str = "WebVTT") -> Captions:
     """WebVTT (W3C): `<v Name>` names the speaker; a cue with several voices becomes several captions.
 
-    Several voices in one cue share its whole time, as the format gives no finer one.
+    Several voices in one cue share its whole time, as the format gives no finer one. Emotions that
+    `cmath-stream export` wrote into a cue are left out: they are no words.
     """
     lines = text.removeprefix("\ufeff").splitlines()
     if not lines or not re.match(r"WEBVTT(\s|$)", lines[0]):
@@ -38,7 +40,7 @@ def parse_vtt(text: str, source: str = "WebVTT") -> Captions:
     head = next((i for i, line in enumerate(lines) if not line.strip() or "-->" in line), len(lines))
     captions: Captions = {}
     for start_s, end_s, payload in _cues(lines[head:], head + 1, source):
-        parts = _VOICE.split(payload)  # [before, name, words, name, words, …]
+        parts = _VOICE.split(_EMOTION.sub("", payload))  # [before, name, words, name, words, …]
         spoken = [(None, parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
         for speaker, words in spoken:
             _add(captions, html.unescape(speaker) if speaker else None, start_s, end_s, _plain(words))
