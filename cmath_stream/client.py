@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-import redis.asyncio
 from redis import exceptions
 
 from realtime.errors import CmathStreamError
 from realtime.redis_bus import Outage, RedisConfig, check, connect, is_away, patiently
+from realtime.redis_cluster import Client
 
 log = logging.getLogger(__name__)
 
@@ -173,9 +173,7 @@ async def consume(
 class _FeedReader:
     """One consumer of a group over the feed: own pending entries, then abandoned ones, then new ones."""
 
-    def __init__(
-        self, client: redis.asyncio.Redis, feed: str, group: str, consumer: str, idle_ms: int
-    ) -> None:
+    def __init__(self, client: Client, feed: str, group: str, consumer: str, idle_ms: int) -> None:
         self._client = client
         self._feed = feed
         self._group = group

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
     from realtime.redis_bus import RedisConfig
+    from realtime.redis_cluster import Client
 
 T = TypeVar("T")
 
 RedisUrl = Annotated[str | None, typer.Option("--redis", metavar="URL", help="Redis; default $REDIS_URL.")]
 
 
-def ask(context: typer.Context, url: str | None, job: Callable[[Redis, RedisConfig], Awaitable[T]]) -> T:
+def ask(context: typer.Context, url: str | None, job: Callable[[Client, RedisConfig], Awaitable[T]]) -> T:
     """What `job` finds out from the Redis that is meant. Raises SettingsError, BusError, or as `job` does."""
     from realtime.redis_bus import answering
 

@@ -12,10 +12,9 @@ import typer
 from cmath_stream.console import RedisUrl, ask, table
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
     from realtime.dead_letters import DeadLetters, Letter
     from realtime.redis_bus import RedisConfig
+    from realtime.redis_cluster import Client
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: what no worker could do with.")
 
@@ -62,7 +61,7 @@ def retry(
     """
     from realtime.dead_letters import DeadLetters
 
-    async def job(client: Redis, config: RedisConfig) -> int:
+    async def job(client: Client, config: RedisConfig) -> int:
         dead = DeadLetters(client, config)
         return sum([await dead.retry(letter) for letter in await _chosen(dead, ids, every, stream)])
 
@@ -76,7 +75,7 @@ def drop(
     """Delete letters for good."""
     from realtime.dead_letters import DeadLetters
 
-    async def job(client: Redis, config: RedisConfig) -> int:
+    async def job(client: Client, config: RedisConfig) -> int:
         dead = DeadLetters(client, config)
         return sum([await dead.drop(letter) for letter in await _chosen(dead, ids, every, stream)])
 

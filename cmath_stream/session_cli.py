@@ -12,11 +12,10 @@ import typer
 from cmath_stream.console import RedisUrl, ask, table
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
     from realtime.erasure import Sought
     from realtime.known_sessions import Details, Session
     from realtime.redis_bus import RedisConfig
+    from realtime.redis_cluster import Client
 
 app = typer.Typer(no_args_is_help=True, help="Sessions: list, look at, close, erase.")
 
@@ -56,7 +55,7 @@ def show(context: typer.Context, session: Name, as_json: Json = False, redis: Re
     """
     from realtime.known_sessions import KnownSessions
 
-    async def job(client: Redis, config: RedisConfig) -> Details:
+    async def job(client: Client, config: RedisConfig) -> Details:
         known = KnownSessions(client, config)
         return await known.details(await known.find(session))
 
@@ -76,7 +75,7 @@ def close(context: typer.Context, session: Name, redis: RedisUrl = None) -> None
     """
     from realtime.known_sessions import KnownSessions
 
-    async def job(client: Redis, config: RedisConfig) -> str:
+    async def job(client: Client, config: RedisConfig) -> str:
         known = KnownSessions(client, config)
         found = await known.find(session)
         await known.close(found)
@@ -107,7 +106,7 @@ def erase(
     from realtime.errors import OperatorError
     from realtime.known_sessions import KnownSessions, is_id
 
-    async def job(client: Redis, config: RedisConfig) -> tuple[str, list[Sought], str]:
+    async def job(client: Client, config: RedisConfig) -> tuple[str, list[Sought], str]:
         known = KnownSessions(client, config)
         session_id = session if is_id(session) else (await known.find(session)).id
         erasure = Erasure(client, config, session_id)

@@ -12,18 +12,30 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from typing import Any
 
 import redis
 
 from realtime import settings
 from realtime.messages import MODALITIES
 from realtime.redis_bus import RedisConfig
+from realtime.redis_cluster import node_url
 
 SILENT_S = 60.0  # a long model call renews its claim every 10 s
 _SECTION = settings.ENV_PREFIX + "REDIS__"
 
 
-def why_not(client: redis.Redis, config: RedisConfig, consumer: str) -> str | None:
+def connect(url: str) -> redis.Redis | redis.RedisCluster:
+    """A client that waits for no more than some seconds."""
+    node = node_url(url)
+    kind: Any = redis.RedisCluster if node else redis.Redis
+    made: redis.Redis | redis.RedisCluster = kind.from_url(
+        node or url, socket_timeout=5, socket_connect_timeout=2, protocol=2
+    )
+    return made
+
+
+def why_not(client: redis.Redis | redis.RedisCluster, config: RedisConfig, consumer: str) -> str | None:
     """None while `consumer` is at work in the group of some extractor."""
     seen_s = []
     for modality in MODALITIES:
@@ -50,9 +62,9 @@ def main() -> None:
     config = settings.load(RedisConfig, None, given)
     url = config.url or os.environ["REDIS_URL"]
     try:
-        with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2, protocol=2) as client:
+        with connect(url) as client:
             problem = why_not(client, config, socket.gethostname())
-    except redis.RedisError as error:
+    except (redis.RedisError, redis.RedisClusterException) as error:
         problem = f"Redis does not answer: {error}"
     if problem:
         sys.exit(problem)

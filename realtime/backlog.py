@@ -7,11 +7,11 @@ import logging
 from collections import Counter
 from typing import Any
 
-import redis.asyncio
 from redis import exceptions
 
 from realtime import telemetry
 from realtime.redis_bus import RedisConfig
+from realtime.redis_cluster import Client
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _LOOK_S = 0.5  # one short pipeline each time
 class Backlog:
     """Watches the job streams. `run` looks, `unread` says what was seen last."""
 
-    def __init__(self, client: redis.asyncio.Redis, config: RedisConfig) -> None:
+    def __init__(self, client: Client, config: RedisConfig) -> None:
         self._client = client
         self._streams = [config.keys.segments(shard) for shard in range(config.shards)]
         self.unread: int | None = None  # None: not known (no worker yet, Redis away or older than 7)

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import redis.asyncio
-
 from realtime import wire
 from realtime.errors import OperatorError
 from realtime.redis_bus import RedisConfig
+from realtime.redis_cluster import Client
 from realtime.redis_pages import entries
 
 # Both streams have one hash tag, so that this is one step on a cluster too: a crash leaves the letter where
@@ -51,7 +50,7 @@ class Letter:
 class DeadLetters:
     """Those of all job streams of an installation. Every method raises RedisError during an outage."""
 
-    def __init__(self, client: redis.asyncio.Redis, config: RedisConfig) -> None:
+    def __init__(self, client: Client, config: RedisConfig) -> None:
         self._client = client
         self._config = config
         self._keys = config.keys

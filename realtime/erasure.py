@@ -13,12 +13,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import redis.asyncio
-
 from realtime import wire
 from realtime.dead_letters import short
 from realtime.errors import OperatorError
 from realtime.redis_bus import RedisConfig
+from realtime.redis_cluster import Client
 from realtime.redis_pages import entries, paged
 from realtime.redis_trim import floors, order, trim
 
@@ -37,7 +36,7 @@ class Sought:
 class Erasure:
     """Of one session. Every method raises RedisError in an outage; what was removed stays removed."""
 
-    def __init__(self, client: redis.asyncio.Redis, config: RedisConfig, session_id: str) -> None:
+    def __init__(self, client: Client, config: RedisConfig, session_id: str) -> None:
         self._client = client
         self._keys = config.keys
         self._id = session_id

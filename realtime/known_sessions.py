@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import redis.asyncio
-
 from realtime.errors import OperatorError
 from realtime.redis_bus import RedisConfig
+from realtime.redis_cluster import Client
 from realtime.redis_pages import entries, paged
 from realtime.register import Held
 
@@ -65,7 +64,7 @@ class Details:
 class KnownSessions:
     """The sessions of an installation."""
 
-    def __init__(self, client: redis.asyncio.Redis, config: RedisConfig) -> None:
+    def __init__(self, client: Client, config: RedisConfig) -> None:
         self._client = client
         self._keys = config.keys
 

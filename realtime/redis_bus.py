@@ -11,12 +11,12 @@ import asyncio
 import logging
 import random
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, TypeVar
+from itertools import islice, takewhile
+from typing import Any, TypeVar, cast
 
 import redis.asyncio
 from redis import exceptions
@@ -27,6 +27,7 @@ from realtime import wire
 from realtime.errors import BusError
 from realtime.keys import Keys
 from realtime.messages import Message, Segment, SegmentWithdrawn, Transcript
+from realtime.redis_cluster import Client, Cluster, node_url
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ _AWAY = (  # errors that time heals; a ResponseError is ours, or the operator's,
     exceptions.TimeoutError,
     exceptions.ReadOnlyError,
     exceptions.OutOfMemoryError,
-    exceptions.ClusterDownError,
+    exceptions.ClusterError,  # ClusterDownError included
     exceptions.TryAgainError,
 )
 
@@ -85,22 +86,25 @@ class RedisConfig:
         return Keys(self.prefix, self.shards)
 
 
-def connect(config: RedisConfig) -> redis.asyncio.Redis:
+def connect(config: RedisConfig) -> Client:
     """A client that connects on first use (`async with connect(…) as client`). Raises BusError for a bad URL.
 
     It does not retry by itself: the loops here know what may be repeated.
     """
+    options: dict[str, Any] = {
+        "protocol": 2,  # one reply shape on every server from 6.2
+        "socket_connect_timeout": config.connect_timeout_s,
+        "socket_timeout": config.socket_timeout_s,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    url = config.url or ""
     try:
-        return redis.asyncio.Redis.from_url(
-            config.url or "",
-            protocol=2,  # one reply shape on every server from 6.2
-            socket_connect_timeout=config.connect_timeout_s,
-            socket_timeout=config.socket_timeout_s,
-            socket_keepalive=True,
-            health_check_interval=10,
-            retry=Retry(NoBackoff(), 0),
-        )
-    except ValueError as error:
+        if node := node_url(url):
+            return cast(Cluster, Cluster.from_url(node, **options))
+        return redis.asyncio.Redis.from_url(url, **options)
+    except (ValueError, exceptions.RedisClusterException) as error:
         raise BusError(f"Redis URL is not valid: {error}") from None
 
 
@@ -111,7 +115,7 @@ def without_password(url: str) -> str:
     return f"{scheme}{slashes}{login.partition(':')[0]}:***@{host}" if at else url
 
 
-async def check(client: redis.asyncio.Redis) -> None:
+async def check(client: Client) -> None:
     """One PING, for the start of a program. Raises BusError with one line if Redis does not serve us."""
     try:
         await client.ping()
@@ -120,12 +124,14 @@ async def check(client: redis.asyncio.Redis) -> None:
 
 
 @asynccontextmanager
-async def answering(config: RedisConfig) -> AsyncIterator[redis.asyncio.Redis]:
+async def answering(config: RedisConfig) -> AsyncIterator[Client]:
     """A client for one command of a person, to whom an outage is one line (BusError) instead of a wait."""
     async with connect(config) as client:
         await check(client)
         try:
             yield client
+        except exceptions.MovedError as error:
+            raise refused(error) from None
         except exceptions.RedisError as error:
             raise BusError(f"Redis failed half way ({error}): give the command again") from None
 
@@ -133,6 +139,13 @@ async def answering(config: RedisConfig) -> AsyncIterator[redis.asyncio.Redis]:
 def is_away(error: exceptions.RedisError) -> bool:
     """True for an outage, which passes; False for a refusal, which stays."""
     return isinstance(error, _AWAY) or str(error).startswith("MISCONF")
+
+
+def refused(error: exceptions.RedisError, who: str = "Redis") -> BusError:
+    """What to raise for an error that stays."""
+    if isinstance(error, exceptions.MovedError):  # its text is a slot's number
+        return BusError(f"{who}: this is one node of a cluster: begin the URL with redis+cluster://")
+    return BusError(f"{who}: Redis refuses: {error}")
 
 
 class Outage:
@@ -167,7 +180,7 @@ async def patiently(call: Callable[[], Awaitable[T]], who: str) -> T:
             result = await call()
         except exceptions.RedisError as error:
             if not is_away(error):
-                raise BusError(f"{who}: Redis refuses: {error}") from error
+                raise refused(error, who) from error
             await outage.wait(error)
         else:
             outage.over()
@@ -178,18 +191,20 @@ async def patiently(call: Callable[[], Awaitable[T]], who: str) -> T:
 class _Letter:
     """One message on its way out."""
 
-    stream: str
+    shard: int
+    stream: str  # letters of one stream keep their order
     fields: dict[Any, Any]  # none: nothing is to be told
     blobs: dict[str, bytes]  # key → bytes; emptied when the media are given up
     size: int  # bytes, for the bound
     void: list[str] = field(default_factory=list)  # keys to delete
+    arrived: bool = False  # as all before it of the same stream
 
     @classmethod
     def of(cls, message: Message, keys: Keys) -> _Letter:
+        shard = keys.shard_of(message.session_id)
         if isinstance(message, SegmentWithdrawn):  # without its media a job is soon answered, and in vain
             void = keys.media(message.session_id, message.utterance_id, message.attempt)
-            return cls("", {}, {}, sum(map(len, void)), void)
-        shard = keys.shard_of(message.session_id)
+            return cls(shard, keys.segments(shard), {}, {}, sum(map(len, void)), void)
         stream = keys.segments(shard) if isinstance(message, Segment | Transcript) else keys.inbox(shard)
         blobs = {}
         if isinstance(message, Segment):
@@ -199,13 +214,14 @@ class _Letter:
         else:
             fields = wire.encode(message)
         size = sum(map(len, fields.values())) + sum(map(len, blobs.values()))
-        return cls(stream, dict(fields), blobs, size)
+        return cls(shard, stream, dict(fields), blobs, size)
 
 
-async def _post(client: redis.asyncio.Redis, config: RedisConfig, letters: deque[_Letter]) -> int:
-    """Write the head of the queue in one pipeline and return how many letters arrived, in order.
+async def _post(client: Client, config: RedisConfig, letters: deque[_Letter]) -> int:
+    """Write the head of the queue and return how many letters arrived, in order.
 
-    Raises RedisError, with nothing known to have arrived, when the first one failed.
+    Raises RedisError when the first one failed. What arrived behind a failure in another stream is not
+    written again.
     """
     batch, size = [], 0
     for letter in islice(letters, _BATCH_COUNT):
@@ -213,33 +229,80 @@ async def _post(client: redis.asyncio.Redis, config: RedisConfig, letters: deque
         size += letter.size
         if size > _BATCH_BYTES:
             break
+    todo = [letter for letter in batch if not letter.arrived]
+    if isinstance(client, Cluster):
+        problem = await _write_by_shard(client, config, todo)
+    else:
+        problem = await _write(client, config, todo)
+    arrived = sum(1 for _ in takewhile(lambda letter: letter.arrived, batch))
+    if arrived == 0 and problem is not None:
+        raise problem
+    return arrived
+
+
+async def _write_by_shard(client: Cluster, config: RedisConfig, letters: list[_Letter]) -> Exception | None:
+    """Write letters to all their nodes at once, and return what became of the first if it failed.
+
+    A pipeline has an order on each node, none among nodes: media are there before their jobs, and jobs before
+    the notices put after them, because each is awaited. A node that is away holds up its shards alone.
+    """
+    shards = defaultdict(list)
+    for letter in letters:
+        shards[letter.shard].append(letter)
+
+    async def write(some: list[_Letter]) -> Exception | None:
+        inbox = config.keys.inbox(some[0].shard)
+        jobs = [letter for letter in some if letter.stream != inbox]
+        notices = [letter for letter in some if letter.stream == inbox]
+        media = client.pipeline(transaction=False)
+        for letter in jobs:
+            _add_media(media, config, letter)
+        try:
+            await media.execute()
+            problem = await _write(client, config, jobs, media=False)
+            return problem or await _write(client, config, notices)
+        except exceptions.RedisError as error:
+            return error
+
+    return (await asyncio.gather(*map(write, shards.values())))[0]
+
+
+async def _write(
+    client: Client, config: RedisConfig, letters: list[_Letter], *, media: bool = True
+) -> Exception | None:
+    """Write letters in one pipeline, mark those that arrived, and return the first failure."""
     pipe = client.pipeline(transaction=False)
     commands = []  # how many commands each letter takes
-    for letter in batch:
+    for letter in letters:
         before = len(pipe)
-        for key, blob in letter.blobs.items():
-            pipe.set(key, blob, ex=config.blob_ttl_s)
+        if media:
+            _add_media(pipe, config, letter)
         if letter.fields:
             pipe.xadd(letter.stream, letter.fields, maxlen=config.stream_maxlen, approximate=True)
         if letter.void:
             pipe.unlink(*letter.void)
         commands.append(len(pipe) - before)
     results = await pipe.execute(raise_on_error=False)
+    failures: dict[str, Exception] = {}  # by stream
     at = 0
-    for arrived, count in enumerate(commands):
-        failed = next((r for r in results[at : at + count] if isinstance(r, Exception)), None)
-        if failed is not None:
-            if arrived == 0:
-                raise failed
-            return arrived
+    for letter, count in zip(letters, commands, strict=True):
+        failure = next((r for r in results[at : at + count] if isinstance(r, Exception)), None)
+        if failure is not None:
+            failures.setdefault(letter.stream, failure)
+        letter.arrived = letter.stream not in failures
         at += count
-    return len(batch)
+    return next(iter(failures.values()), None)
+
+
+def _add_media(pipe: Any, config: RedisConfig, letter: _Letter) -> None:
+    for key, blob in letter.blobs.items():
+        pipe.set(key, blob, ex=config.blob_ttl_s)
 
 
 class Writer:
     """Writes messages and waits until they are in Redis: for who must know before going on (ack)."""
 
-    def __init__(self, client: redis.asyncio.Redis, config: RedisConfig, who: str = "writer") -> None:
+    def __init__(self, client: Client, config: RedisConfig, who: str = "writer") -> None:
         self._client = client
         self._config = config
         self._who = who
@@ -263,7 +326,7 @@ class Outbox:
     notices could not be told from a whole one. One event loop, one owner of `run`.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, config: RedisConfig) -> None:
+    def __init__(self, client: Client, config: RedisConfig) -> None:
         self._client = client
         self._config = config
         self._keys = config.keys

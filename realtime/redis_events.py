@@ -14,11 +14,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import redis.asyncio
 from redis import exceptions
 
-from realtime.errors import BusError, CmathStreamError
-from realtime.redis_bus import MAX_BLOCK_MS, Outage, RedisConfig, is_away, patiently
+from realtime.errors import CmathStreamError
+from realtime.redis_bus import MAX_BLOCK_MS, Outage, RedisConfig, is_away, patiently, refused
+from realtime.redis_cluster import Client
 
 # The event text is spliced, not re-encoded: cjson would change numbers and the order of the keys.
 _FENCED = """
@@ -68,7 +68,7 @@ class Fenced(CmathStreamError):
 class EventLog:
     """Publishes events of sessions and reads them back for subscribers."""
 
-    def __init__(self, client: redis.asyncio.Redis, config: RedisConfig) -> None:
+    def __init__(self, client: Client, config: RedisConfig) -> None:
         self._client = client
         self._config = config
         self._keys = config.keys
@@ -145,7 +145,7 @@ class EventLog:
             reply: Any = await self._client.xread({key: after_id}, count=count, block=block)
         except exceptions.RedisError as error:
             if not is_away(error):
-                raise BusError(f"events cannot be read: {error}") from error
+                raise refused(error, "events") from error
             await self._outage.wait(error)
             return []
         self._outage.over()

@@ -13,10 +13,10 @@ import secrets
 import time
 from typing import Any
 
-import redis.asyncio
 from redis import exceptions
 
 from realtime.redis_bus import RedisConfig, is_away
+from realtime.redis_cluster import Client
 
 # One's own lease is renewed, a free one is taken under a new number, another's is left alone.
 _TAKE = """
@@ -45,7 +45,7 @@ return redis.call('ZCARD', KEYS[1])
 class ShardLeases:
     """The shards of one process. `keep` must be called at least every `lease_s` / 3."""
 
-    def __init__(self, client: redis.asyncio.Redis, config: RedisConfig, name: str) -> None:
+    def __init__(self, client: Client, config: RedisConfig, name: str) -> None:
         """`name` is for people; a restarted process is another owner, and waits for its lease to end."""
         self._client = client
         self._config = config

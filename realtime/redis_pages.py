@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, TypeVar
 
-import redis.asyncio
+from realtime.redis_cluster import Client
 
 PAGE = 500
 
 T = TypeVar("T")
 
 
-async def entries(
-    client: redis.asyncio.Redis, stream: str
-) -> AsyncIterator[tuple[bytes, dict[bytes, bytes]]]:
+async def entries(client: Client, stream: str) -> AsyncIterator[tuple[bytes, dict[bytes, bytes]]]:
     """All entries of a stream, the oldest first; none of a stream that is not there."""
     after = "-"
     while True:

@@ -15,13 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import redis.asyncio
 from redis import exceptions
 
 from realtime import telemetry, wire
-from realtime.errors import BusError, WireError
+from realtime.errors import WireError
 from realtime.messages import Message, Pcm, Segment
-from realtime.redis_bus import MAX_BLOCK_MS, Outage, RedisConfig, is_away, patiently
+from realtime.redis_bus import MAX_BLOCK_MS, Outage, RedisConfig, is_away, patiently, refused
+from realtime.redis_cluster import Client, Cluster, read_group
 from realtime.redis_trim import trim
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class GroupReader:
 
     def __init__(
         self,
-        client: redis.asyncio.Redis,
+        client: Client,
         config: RedisConfig,
         kind: Literal["segments", "inbox"],
         group: str,
@@ -114,7 +114,7 @@ class GroupReader:
             if is_away(error):
                 await self._outage.wait(error)
             elif not str(error).startswith(("NOGROUP", "UNBLOCKED")):  # a Redis that lost its data
-                raise BusError(f"{self._who}: Redis refuses: {error}") from error
+                raise refused(error, self._who) from error
             return []
         self._outage.over()
         self._in_flight.update((d.stream, d.entry_id) for d in deliveries)
@@ -190,18 +190,20 @@ class GroupReader:
             if again is not None:
                 return [again]
             self._sweeps.popleft()
-        reply: Any = await self._client.xreadgroup(
-            self.group,
-            self.consumer,
-            dict.fromkeys(self.streams, ">"),
-            count=max(1, count // len(self.streams)),
-            block=block_ms or None,  # 0 would be "for ever" to Redis
-        )
         return [
             await self._delivery(stream.decode(), entry_id.decode(), fields, 1)
-            for stream, entries in reply or ()
+            for stream, entries in await self._read_new(max(1, count // len(self.streams)), block_ms)
             for entry_id, fields in entries
         ]
+
+    async def _read_new(self, count: int, block_ms: int) -> Any:
+        """At most `count` entries of each stream, in the shape of XREADGROUP's reply."""
+        who = self.group, self.consumer
+        if isinstance(self._client, Cluster):
+            return await read_group(self._client, *who, self.streams, count, block_ms)
+        streams: dict[Any, Any] = dict.fromkeys(self.streams, ">")
+        block = block_ms or None  # 0 would be "for ever" to Redis
+        return await self._client.xreadgroup(*who, streams, count=count, block=block) or ()
 
     async def _create_group(self, stream: str) -> None:
         try:

@@ -109,8 +109,8 @@ class RedisServer:
         if self._temporary:
             shutil.rmtree(self.data_dir, ignore_errors=True)
 
-    def _spawn(self, binary: str, port: int) -> subprocess.Popen[bytes]:
-        options = {
+    def _options(self, port: int) -> dict[str, str]:
+        return {
             "bind": "127.0.0.1",
             "port": str(port),
             "dir": str(self.data_dir.resolve()),
@@ -120,7 +120,10 @@ class RedisServer:
             "maxmemory-policy": "noeviction",
             "loglevel": "warning",
         }
-        command = [binary] + [part for key, value in options.items() for part in (f"--{key}", value)]
+
+    def _spawn(self, binary: str, port: int) -> subprocess.Popen[bytes]:
+        options = self._options(port).items()
+        command = [binary] + [part for key, value in options for part in (f"--{key}", value)]
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
         with self._log_path.open("wb") as output:

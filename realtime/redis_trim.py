@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import redis.asyncio
+from realtime.redis_cluster import Client
 
 _Id = tuple[int, int]
 
 
-async def floors(client: redis.asyncio.Redis, stream: str) -> dict[str, _Id]:
+async def floors(client: Client, stream: str) -> dict[str, _Id]:
     """Group → the first entry id that it may still need. Raises ResponseError where there is no stream."""
     found = {}
     groups: Any = await client.xinfo_groups(stream)
@@ -25,7 +25,7 @@ async def floors(client: redis.asyncio.Redis, stream: str) -> dict[str, _Id]:
     return found
 
 
-async def trim(client: redis.asyncio.Redis, stream: str, *, exactly: bool = False) -> None:
+async def trim(client: Client, stream: str, *, exactly: bool = False) -> None:
     """Drop what is done. Whole nodes of the stream (100 entries) by default, which costs next to nothing."""
     needed = await floors(client, stream)
     if needed:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-import redis.asyncio
 from redis import exceptions
 
 from realtime.redis_bus import RedisConfig
+from realtime.redis_cluster import Client
 
 if TYPE_CHECKING:
     from realtime.session import LiveSession
@@ -50,7 +50,7 @@ class Register:
     """The ingest's side: `run` renews and looks, until cancelled."""
 
     def __init__(
-        self, client: redis.asyncio.Redis, config: RedisConfig, sessions: Callable[[], Iterable[LiveSession]]
+        self, client: Client, config: RedisConfig, sessions: Callable[[], Iterable[LiveSession]]
     ) -> None:
         self._client = client
         self._keys = config.keys

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import redis.asyncio
 
 from realtime.messages import Features, Picture, Segment, Transcript, UtteranceStarted
 from realtime.redis_bus import RedisConfig, connect
+from realtime.redis_cluster import Client
 from realtime.redis_reader import Delivery, GroupReader
 from realtime.redis_server import RedisServer
+from tests.cluster import RedisCluster, running_cluster
 
 Condition = Callable[[], object]  # an awaitable is awaited, then its truth counts
 
@@ -39,8 +40,15 @@ def own_server(tmp_path: Path) -> Iterator[RedisServer]:
     server.close()
 
 
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """A cluster of three nodes that lives as long as the test session."""
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
 @pytest.fixture
-async def redis_client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+async def redis_client(redis_url: str) -> AsyncIterator[Client]:
     """Client of an empty Redis; the test fails if it leaves a key that nothing would ever remove."""
     async with connect(RedisConfig(url=redis_url)) as client:
         await client.flushall()
@@ -49,7 +57,7 @@ async def redis_client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
         assert not leaked, f"keys without TTL or MAXLEN: {leaked}"
 
 
-async def is_bounded(client: redis.asyncio.Redis, key: bytes) -> bool:
+async def is_bounded(client: Client, key: bytes) -> bool:
     """A key ends by its TTL; the job streams, dead letters and the feed, which stay, by MAXLEN."""
     if await client.ttl(key) > 0:
         return True
@@ -102,7 +110,7 @@ async def read_all(source: GroupReader, count: int) -> list[Delivery]:
     return found
 
 
-async def entries(client: redis.asyncio.Redis, stream: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+async def entries(client: Client, stream: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
     """Everything that lies in a stream."""
     found: Any = await client.xrange(stream)
     return list(found)

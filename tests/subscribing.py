@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import redis.asyncio
 from aiohttp import web
 
 from cmath_stream.events import event_id, to_json
 from realtime.live_events import LiveEvents, LiveEventsConfig
 from realtime.redis_bus import RedisConfig
+from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog
 from realtime.seats import OpenSession
 from realtime.server import IngestConfig, make_app
@@ -54,7 +54,7 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    client: redis.asyncio.Redis,
+    client: Client,
     *,
     port: int = 0,
     token: str | None = None,

@@ -11,9 +11,9 @@ from importlib.resources import files
 
 import aiohttp
 import pytest
-import redis.asyncio
 from aiohttp import hdrs
 
+from realtime.redis_cluster import Client
 from realtime.sockets import subprotocols
 from realtime.tokens import JwtConfig
 from tests.calls import FRAGMENT, SDP, ToneTrack, offer_of, quiet
@@ -93,7 +93,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.fixture
-async def here(redis_client: redis.asyncio.Redis) -> AsyncIterator[Served]:
+async def here(redis_client: Client) -> AsyncIterator[Served]:
     async with served(redis_client, token=TOKEN, jwt=JwtConfig(secret=SECRET)) as server:
         await server.start("s0")
         yield server

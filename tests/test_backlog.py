@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
-import redis.asyncio
-
 from realtime import telemetry
 from realtime.backlog import Backlog
 from realtime.redis_bus import RedisConfig, Writer, connect
+from realtime.redis_cluster import Client
 from realtime.redis_reader import GroupReader
 from tests.conftest import entries, make_segment, read_all, until
 
 CONFIG = RedisConfig(shards=2, trim_every_s=3600)
 
 
-def worker(client: redis.asyncio.Redis, group: str) -> GroupReader:
+def worker(client: Client, group: str) -> GroupReader:
     return GroupReader(client, CONFIG, "segments", group, f"{group}-1")
 
 
@@ -25,7 +24,7 @@ async def seen(backlog: Backlog) -> int | None:
     return backlog.unread
 
 
-async def test_the_slowest_group_counts_over_all_shards(redis_client: redis.asyncio.Redis) -> None:
+async def test_the_slowest_group_counts_over_all_shards(redis_client: Client) -> None:
     backlog = Backlog(redis_client, CONFIG)
     assert await seen(backlog) is None  # nobody has come to work yet
     quick, slow = worker(redis_client, "text"), worker(redis_client, "audio")
@@ -42,7 +41,7 @@ async def test_the_slowest_group_counts_over_all_shards(redis_client: redis.asyn
     assert await seen(backlog) == 0
 
 
-async def test_what_was_trimmed_behind_the_groups_does_not_wait(redis_client: redis.asyncio.Redis) -> None:
+async def test_what_was_trimmed_behind_the_groups_does_not_wait(redis_client: Client) -> None:
     reader = worker(redis_client, "audio")
     sent = [make_segment(f"u{n}", session_id="s0", seconds=0.01) for n in range(300)]
     assert await reader.read(1, 0) == []
@@ -54,7 +53,7 @@ async def test_what_was_trimmed_behind_the_groups_does_not_wait(redis_client: re
     assert await seen(Backlog(redis_client, CONFIG)) == 0
 
 
-async def test_a_null_lag_is_not_known(redis_client: redis.asyncio.Redis) -> None:
+async def test_a_null_lag_is_not_known(redis_client: Client) -> None:
     await Writer(redis_client, CONFIG).write([make_segment(f"u{n}", seconds=0.01) for n in range(3)])
     stream = CONFIG.keys.segments(CONFIG.keys.shard_of("s0"))
     (_, (middle, _), _) = await entries(redis_client, stream)
@@ -63,7 +62,7 @@ async def test_a_null_lag_is_not_known(redis_client: redis.asyncio.Redis) -> Non
     assert await seen(Backlog(redis_client, CONFIG)) is None
 
 
-async def test_an_outage_makes_it_unknown_and_ends_nothing(redis_client: redis.asyncio.Redis) -> None:
+async def test_an_outage_makes_it_unknown_and_ends_nothing(redis_client: Client) -> None:
     async with connect(RedisConfig(url="redis://127.0.0.1:1/0")) as nobody:
         backlog = Backlog(nobody, CONFIG)
         backlog.unread = 3

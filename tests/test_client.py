@@ -10,10 +10,10 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
-import redis.asyncio
 
 from cmath_stream.client import LiveEvent, SubscriptionRefused, consume, subscribe
 from realtime.redis_bus import RedisConfig, connect
+from realtime.redis_cluster import Client
 from realtime.redis_server import RedisServer
 from tests import conftest
 from tests.calls import until
@@ -23,7 +23,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", Path("docs/SUBSCRIBE.md").read_tex
 
 
 async def test_a_subscription_goes_on_where_a_restart_of_the_server_broke_it_off(
-    redis_client: redis.asyncio.Redis,
+    redis_client: Client,
 ) -> None:
     heard: list[LiveEvent] = []
     async with served(redis_client) as here:
@@ -54,7 +54,7 @@ async def test_a_subscription_goes_on_where_a_restart_of_the_server_broke_it_off
         assert finals == [3, 4]
 
 
-async def test_a_refusal_that_stays_is_raised(redis_client: redis.asyncio.Redis) -> None:
+async def test_a_refusal_that_stays_is_raised(redis_client: Client) -> None:
     async with served(redis_client, token=TOKEN) as here:
         for session, token, status in (("nobody", TOKEN, 404), ("no body", TOKEN, 400), ("s0", None, 401)):
             with pytest.raises(SubscriptionRefused) as refused:
@@ -67,19 +67,20 @@ def test_probabilities_by_name() -> None:
     assert event.probabilities == {"joy": 1.0}
 
 
-async def test_a_consumer_gets_again_what_its_body_did_not_finish(redis_client: redis.asyncio.Redis) -> None:
-    url = _url_of(redis_client)
+async def test_a_consumer_gets_again_what_its_body_did_not_finish(
+    redis_client: Client, redis_url: str
+) -> None:
     async with served(redis_client) as here:
-        async with aclosing(consume(url, "g", "c0")) as events:
+        async with aclosing(consume(redis_url, "g", "c0")) as events:
             first = asyncio.create_task(anext(events))
             await _until_group(redis_client)
             await here.start("s0")
             await here.emotion("s0", 0)
             assert (await first).data["seq"] == 1
             assert (await anext(events)).data["seq"] == 2  # asking for it acknowledged the first
-        async with aclosing(consume(url, "g", "c0")) as events:
+        async with aclosing(consume(redis_url, "g", "c0")) as events:
             assert (await anext(events)).data["seq"] == 2
-        async with aclosing(consume(url, "g", "c1", idle_s=0.05)) as events:  # c0 never returns
+        async with aclosing(consume(redis_url, "g", "c1", idle_s=0.05)) as events:  # c0 never returns
             await asyncio.sleep(0.1)
             assert (await anext(events)).data["seq"] == 2
             waiting = asyncio.create_task(anext(events))
@@ -88,16 +89,15 @@ async def test_a_consumer_gets_again_what_its_body_did_not_finish(redis_client: 
             assert (await waiting).data["seq"] == 3
 
 
-async def test_what_the_feed_no_longer_has_is_not_waited_for(redis_client: redis.asyncio.Redis) -> None:
-    url = _url_of(redis_client)
+async def test_what_the_feed_no_longer_has_is_not_waited_for(redis_client: Client, redis_url: str) -> None:
     async with served(redis_client) as here:
-        async with aclosing(consume(url, "g", "c")) as events:
+        async with aclosing(consume(redis_url, "g", "c")) as events:
             first = asyncio.create_task(anext(events))
             await _until_group(redis_client)
             await here.start("s0")
             await first
         await redis_client.xtrim("emo:feed", maxlen=0, approximate=False)
-        async with aclosing(consume(url, "g", "c")) as events:
+        async with aclosing(consume(redis_url, "g", "c")) as events:
             waiting = asyncio.create_task(anext(events))
             await _until_acked(redis_client)
             await here.end("s0")
@@ -132,7 +132,7 @@ async def running(code: str) -> AsyncIterator[asyncio.subprocess.Process]:
         await process.communicate()
 
 
-async def test_the_example_of_one_conversation(redis_client: redis.asyncio.Redis) -> None:
+async def test_the_example_of_one_conversation(redis_client: Client) -> None:
     async with served(redis_client) as here:
         await here.start("s0", "demo")
         code = EXAMPLES[0].replace("http://127.0.0.1:8080", here.url)
@@ -146,8 +146,8 @@ async def test_the_example_of_one_conversation(redis_client: redis.asyncio.Redis
                 assert await process.wait() == 0
 
 
-async def test_the_example_of_all_conversations(redis_client: redis.asyncio.Redis) -> None:
-    code = EXAMPLES[1].replace("redis://127.0.0.1:6379/0", _url_of(redis_client))
+async def test_the_example_of_all_conversations(redis_client: Client, redis_url: str) -> None:
+    code = EXAMPLES[1].replace("redis://127.0.0.1:6379/0", redis_url)
     async with served(redis_client) as here, running(code) as process:
         await _until_group(redis_client)
         await here.start("s0")
@@ -161,16 +161,11 @@ def test_there_are_no_other_examples() -> None:
     assert len(EXAMPLES) == 2
 
 
-def _url_of(client: redis.asyncio.Redis) -> str:
-    known = client.connection_pool.connection_kwargs
-    return f"redis://{known['host']}:{known['port']}/0" if "host" in known else f"unix://{known['path']}"
-
-
-async def _until_group(client: redis.asyncio.Redis) -> None:
+async def _until_group(client: Client) -> None:
     await conftest.until(lambda: client.exists("emo:feed"), 30)
 
 
-async def _until_acked(client: redis.asyncio.Redis) -> None:
+async def _until_acked(client: Client) -> None:
     async def acked() -> bool:
         return not (await client.xpending("emo:feed", "g"))["pending"]
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-import redis.asyncio
+import redis
 from typer.testing import CliRunner, Result
 
 from cmath_stream.cli import app
@@ -16,6 +16,7 @@ from realtime.dead_letters import DeadLetters
 from realtime.errors import CmathStreamError, OperatorError
 from realtime.messages import Segment
 from realtime.redis_bus import RedisConfig, Writer, connect
+from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog
 from realtime.redis_reader import GroupReader
 from realtime.redis_server import RedisServer
@@ -28,7 +29,7 @@ SECRET = "nobody may read this"
 SID = "0123456789abcdef0123456789abcdef"
 
 
-async def bury(client: redis.asyncio.Redis, config: RedisConfig, *segments: Segment) -> None:
+async def bury(client: Client, config: RedisConfig, *segments: Segment) -> None:
     """Send segments and put each of them aside, as a worker does."""
     await Writer(client, config).write(segments)
     reader = GroupReader(client, config, "segments", "audio", "a-1")
@@ -36,7 +37,7 @@ async def bury(client: redis.asyncio.Redis, config: RedisConfig, *segments: Segm
         await reader.dead_letter(delivery, "the audio extractor failed on it")
 
 
-async def test_a_letter_is_shown_by_identity_and_error(redis_client: redis.asyncio.Redis) -> None:
+async def test_a_letter_is_shown_by_identity_and_error(redis_client: Client) -> None:
     await bury(redis_client, CONFIG, make_segment("anna.7", session_id=SID, text=SECRET))
     (letter,) = await DeadLetters(redis_client, CONFIG).letters()
     assert (letter.type, letter.session_id, letter.utterance_id) == ("segment", SID, "anna.7")
@@ -47,9 +48,7 @@ async def test_a_letter_is_shown_by_identity_and_error(redis_client: redis.async
 
 
 @pytest.mark.parametrize("head", [b"{", b"[1]", b'{"session_id": 3}', b"\xff", b"[" * 5000])
-async def test_a_letter_that_is_no_message_is_shown_too(
-    redis_client: redis.asyncio.Redis, head: bytes
-) -> None:
+async def test_a_letter_that_is_no_message_is_shown_too(redis_client: Client, head: bytes) -> None:
     dead = CONFIG.keys.dead(CONFIG.keys.inbox(1))
     await redis_client.xadd(dead, {"type": "x", "head": head, "deliveries": "many", "failed_at": "9" * 30})
     (letter,) = await DeadLetters(redis_client, CONFIG).letters("features:1")
@@ -57,7 +56,7 @@ async def test_a_letter_that_is_no_message_is_shown_too(
     assert letter.failed_at == 0
 
 
-async def test_retry_brings_the_original_back_once(redis_client: redis.asyncio.Redis) -> None:
+async def test_retry_brings_the_original_back_once(redis_client: Client) -> None:
     stream = ONE.keys.segments(0)
     await bury(redis_client, ONE, make_segment("u0"))
     ((_, before),) = await entries(redis_client, stream)
@@ -72,7 +71,7 @@ async def test_retry_brings_the_original_back_once(redis_client: redis.asyncio.R
     assert again.times_delivered == 1 and not again.media_expired
 
 
-async def test_a_retry_that_redis_refuses_loses_nothing(redis_client: redis.asyncio.Redis) -> None:
+async def test_a_retry_that_redis_refuses_loses_nothing(redis_client: Client) -> None:
     stream = ONE.keys.segments(0)
     await bury(redis_client, ONE, make_segment("u0"))
     await redis_client.delete(stream)
@@ -84,7 +83,7 @@ async def test_a_retry_that_redis_refuses_loses_nothing(redis_client: redis.asyn
     assert await dead.letters() == [letter]
 
 
-async def test_all_is_what_is_there_now(redis_client: redis.asyncio.Redis) -> None:
+async def test_all_is_what_is_there_now(redis_client: Client) -> None:
     """More than a page, in order; nothing else is touched, and a letter that comes meanwhile stays."""
     stream = ONE.keys.segments(0)
     for n in range(501):
@@ -99,7 +98,7 @@ async def test_all_is_what_is_there_now(redis_client: redis.asyncio.Redis) -> No
 
 
 async def test_a_retried_segment_without_its_media_is_answered_media_expired(
-    redis_client: redis.asyncio.Redis,
+    redis_client: Client,
 ) -> None:
     late = make_segment("late", deadline_unix_ms=1)
     await bury(redis_client, ONE, make_segment("u0"), late)
@@ -112,7 +111,7 @@ async def test_a_retried_segment_without_its_media_is_answered_media_expired(
     assert told == {"u0": "media_expired", "late": "deadline"}
 
 
-async def test_an_id_must_name_one_letter(redis_client: redis.asyncio.Redis) -> None:
+async def test_an_id_must_name_one_letter(redis_client: Client) -> None:
     for stream in (CONFIG.keys.segments(0), CONFIG.keys.inbox(1)):
         await redis_client.xadd(CONFIG.keys.dead(stream), {"v": "1"}, id="7-0")
     dead = DeadLetters(redis_client, CONFIG)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import redis.asyncio
 
 from cmath_stream.assembler import AssemblerConfig
 from cmath_stream.engine import Engine
@@ -35,6 +34,7 @@ from realtime.messages import (
     Modality,
 )
 from realtime.redis_bus import Outbox, RedisConfig, Writer
+from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog
 from realtime.redis_lease import ShardLeases
 from realtime.redis_reader import GroupReader
@@ -79,7 +79,7 @@ class Length:
 class Line:
     """One participant's session, two workers and the fusion."""
 
-    def __init__(self, client: redis.asyncio.Redis, session: LiveSession, outbox: Outbox) -> None:
+    def __init__(self, client: Client, session: LiveSession, outbox: Outbox) -> None:
         self.client = client
         self.config = RedisConfig(shards=1)
         self.session = session
@@ -139,7 +139,7 @@ class Line:
 
 
 @asynccontextmanager
-async def line_of(client: redis.asyncio.Redis, folder: Path) -> AsyncIterator[Line]:
+async def line_of(client: Client, folder: Path) -> AsyncIterator[Line]:
     """Everything at work; stopped in order at the end."""
     config = RedisConfig(shards=1)
     engine = Engine(tiny(folder), EngineConfig())
@@ -181,7 +181,7 @@ async def line_of(client: redis.asyncio.Redis, folder: Path) -> AsyncIterator[Li
 
 
 @pytest.fixture
-async def line(redis_client: redis.asyncio.Redis, tmp_path: Path) -> AsyncIterator[Line]:
+async def line(redis_client: Client, tmp_path: Path) -> AsyncIterator[Line]:
     async with line_of(redis_client, tmp_path) as line:
         yield line
 

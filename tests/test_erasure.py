@@ -7,13 +7,13 @@ import json
 from typing import Any
 
 import pytest
-import redis.asyncio
 from typer.testing import CliRunner
 
 from cmath_stream.cli import app
 from realtime.erasure import Erasure, Sought
 from realtime.errors import OperatorError
 from realtime.redis_bus import RedisConfig, Writer, connect
+from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog
 from realtime.redis_reader import GroupReader
 from realtime.redis_server import RedisServer
@@ -26,7 +26,7 @@ SID, OTHER = "a" * 32, "b" * 32
 SEGMENTS, INBOX = CONFIG.keys.segments(0), CONFIG.keys.inbox(0)
 
 
-def groups(client: redis.asyncio.Redis, config: RedisConfig = CONFIG) -> tuple[GroupReader, ...]:
+def groups(client: Client, config: RedisConfig = CONFIG) -> tuple[GroupReader, ...]:
     """Who reads: two groups of jobs, one of notices."""
     return tuple(
         GroupReader(client, config, "inbox" if group == "fuse" else "segments", group, "one", pcm=True)
@@ -34,7 +34,7 @@ def groups(client: redis.asyncio.Redis, config: RedisConfig = CONFIG) -> tuple[G
     )
 
 
-async def a_call(client: redis.asyncio.Redis, config: RedisConfig = CONFIG) -> None:
+async def a_call(client: Client, config: RedisConfig = CONFIG) -> None:
     """Two sessions that have closed, as everybody left them: worked on, published, one job put aside."""
     writer, readers = Writer(client, config), groups(client, config)
     for sid in (SID, OTHER):
@@ -53,7 +53,7 @@ def counts(sought: list[Sought]) -> dict[str, tuple[int, int]]:
     return {each.what: (each.found, each.left) for each in sought}
 
 
-async def lags(client: redis.asyncio.Redis) -> dict[str, int | None]:
+async def lags(client: Client) -> dict[str, int | None]:
     found: dict[str, int | None] = {}
     for stream in (SEGMENTS, INBOX):
         rows: Any = await client.xinfo_groups(stream)
@@ -61,7 +61,7 @@ async def lags(client: redis.asyncio.Redis) -> dict[str, int | None]:
     return found
 
 
-async def whatever_holds(client: redis.asyncio.Redis, text: str) -> list[bytes]:
+async def whatever_holds(client: Client, text: str) -> list[bytes]:
     """Keys in which a text can be found by name or content: a search of its own, through everything."""
     found = []
     async for key in client.scan_iter():
@@ -77,7 +77,7 @@ async def whatever_holds(client: redis.asyncio.Redis, text: str) -> list[bytes]:
     return found
 
 
-async def test_nothing_is_left_and_nothing_else_is_touched(redis_client: redis.asyncio.Redis) -> None:
+async def test_nothing_is_left_and_nothing_else_is_touched(redis_client: Client) -> None:
     await a_call(redis_client)
     others = len(await whatever_holds(redis_client, OTHER))
     assert len(await whatever_holds(redis_client, SID)) > 6
@@ -96,7 +96,7 @@ async def test_nothing_is_left_and_nothing_else_is_touched(redis_client: redis.a
     assert {pair for each, pair in counts(again).items()} == {(0, 0)}
 
 
-async def test_the_lag_stays_known(redis_client: redis.asyncio.Redis) -> None:
+async def test_the_lag_stays_known(redis_client: Client) -> None:
     await a_call(redis_client)
     await Erasure(redis_client, CONFIG, SID).run(10)
     assert await redis_client.xlen(SEGMENTS) == await redis_client.xlen(INBOX) == 0
@@ -107,7 +107,7 @@ async def test_the_lag_stays_known(redis_client: redis.asyncio.Redis) -> None:
         assert len(await read_all(reader, 1)) == 1
 
 
-async def test_work_under_way_is_waited_for(redis_client: redis.asyncio.Redis) -> None:
+async def test_work_under_way_is_waited_for(redis_client: Client) -> None:
     await a_call(redis_client)
     await Writer(redis_client, CONFIG).write([make_segment("u9", session_id=SID)])
     text, audio, _ = groups(redis_client)
@@ -121,7 +121,7 @@ async def test_work_under_way_is_waited_for(redis_client: redis.asyncio.Redis) -
     assert sum(each.left for each in await erasing) == 0
 
 
-async def test_what_is_left_is_said_and_for_whom_it_waits(redis_client: redis.asyncio.Redis) -> None:
+async def test_what_is_left_is_said_and_for_whom_it_waits(redis_client: Client) -> None:
     await a_call(redis_client)
     await Writer(redis_client, CONFIG).write([make_segment("u9", session_id=SID)])
     text, _, _ = groups(redis_client)
@@ -132,14 +132,14 @@ async def test_what_is_left_is_said_and_for_whom_it_waits(redis_client: redis.as
     assert await erasure.waits_for() == "`worker audio` must do with them first"
 
 
-async def test_entries_that_nobody_ever_read_are_said(redis_client: redis.asyncio.Redis) -> None:
+async def test_entries_that_nobody_ever_read_are_said(redis_client: Client) -> None:
     await Writer(redis_client, CONFIG).write([make_started("u0", SID)])
     erasure = Erasure(redis_client, CONFIG, SID)
     assert sum(each.left for each in await erasure.run(0)) == 1
     assert "have never run" in await erasure.waits_for()
 
 
-async def test_an_open_session_is_not_erased(redis_client: redis.asyncio.Redis) -> None:
+async def test_an_open_session_is_not_erased(redis_client: Client) -> None:
     await a_call(redis_client)
     await redis_client.set(CONFIG.keys.held(SID), Held("r", 1, 1).to_json(), ex=HELD_S)
     with pytest.raises(OperatorError, match="session close"):

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import redis.asyncio
 
 from cmath_stream import events
 from realtime.errors import OperatorError, SignalingError
 from realtime.known_sessions import KnownSessions, is_id
 from realtime.messages import Caption, Message, SessionClosed, SessionStarted
 from realtime.redis_bus import RedisConfig
+from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog
 from realtime.register import BEAT_S, HELD_S, Held, Register
 from realtime.seats import OpenSession
@@ -31,7 +31,7 @@ SECRET = "nobody may read this"
 class Ingest:
     """Rooms whose session is told to Redis."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
+    def __init__(self, client: Client) -> None:
         self.sent: list[Message] = []
         self.rooms = Rooms(SessionConfig(tick_s=0.01), VadModel(), self.sent.append)
         self.register = Register(client, CONFIG, lambda: self.rooms.sessions)
@@ -41,7 +41,7 @@ class Ingest:
 
 
 @pytest.fixture
-async def ingest(redis_client: redis.asyncio.Redis) -> AsyncIterator[Ingest]:
+async def ingest(redis_client: Client) -> AsyncIterator[Ingest]:
     ingest = Ingest(redis_client)
     yield ingest
     await ingest.rooms.close()
@@ -56,11 +56,11 @@ async def running(ingest: Ingest) -> AsyncIterator[Ingest]:
 
 
 @pytest.fixture
-def known(redis_client: redis.asyncio.Redis) -> KnownSessions:
+def known(redis_client: Client) -> KnownSessions:
     return KnownSessions(redis_client, CONFIG)
 
 
-async def tell(client: redis.asyncio.Redis, *told: events.Event) -> None:
+async def tell(client: Client, *told: events.Event) -> None:
     log = EventLog(client, CONFIG)
     for event in told:
         await log.publish(event["session_id"], event["event_id"], events.to_json(event))
@@ -79,7 +79,7 @@ def closed(sid: str) -> events.Event:
     return events.session_closed(sid, 9000, "empty", {"started": 4, "emotions": 3, "dropped": 1})
 
 
-async def test_open_closed_and_unheld(redis_client: redis.asyncio.Redis, known: KnownSessions) -> None:
+async def test_open_closed_and_unheld(redis_client: Client, known: KnownSessions) -> None:
     await tell(redis_client, started(A), spoken(A), closed(A))
     await tell(redis_client, started(B, "lobby", 1_790_000_001_000))
     lost, done = B, A
@@ -94,7 +94,7 @@ async def test_open_closed_and_unheld(redis_client: redis.asyncio.Redis, known: 
     assert (found[held].state, found[held].room, found[held].participants) == ("open", "desk", 2)
 
 
-async def test_other_keys_are_no_sessions(redis_client: redis.asyncio.Redis) -> None:
+async def test_other_keys_are_no_sessions(redis_client: Client) -> None:
     odd = RedisConfig(prefix="e[m]o*:")
     await EventLog(redis_client, odd).publish("s", "e", events.to_json(started("s")))
     await EventLog(redis_client, CONFIG).publish("t", "e", events.to_json(started("t")))
@@ -102,7 +102,7 @@ async def test_other_keys_are_no_sessions(redis_client: redis.asyncio.Redis) -> 
     assert [session.id for session in await KnownSessions(redis_client, odd).all()] == ["s"]
 
 
-async def test_a_name_must_mean_one_session(redis_client: redis.asyncio.Redis, known: KnownSessions) -> None:
+async def test_a_name_must_mean_one_session(redis_client: Client, known: KnownSessions) -> None:
     await tell(redis_client, started(A), started(B))
     assert (await known.find(A)).id == A
     assert (await known.find(B[:9])).id == B
@@ -113,9 +113,7 @@ async def test_a_name_must_mean_one_session(redis_client: redis.asyncio.Redis, k
     assert (await known.find("standup")).id == B  # the one that is open
 
 
-async def test_details_tell_counts_and_no_words(
-    redis_client: redis.asyncio.Redis, known: KnownSessions
-) -> None:
+async def test_details_tell_counts_and_no_words(redis_client: Client, known: KnownSessions) -> None:
     await tell(redis_client, started(A), spoken(A), closed(A))
     await redis_client.set(CONFIG.keys.blob(A, "anna.0", 0, "pcm"), b"sound", ex=300)
     details = await known.details(await known.find(A))
@@ -134,7 +132,7 @@ async def test_details_tell_counts_and_no_words(
 
 
 async def test_an_ingest_tells_what_it_holds(
-    redis_client: redis.asyncio.Redis, ingest: Ingest, known: KnownSessions
+    redis_client: Client, ingest: Ingest, known: KnownSessions
 ) -> None:
     seat = await ingest.join()
     seat.push_caption(Caption(0.0, 0.5, SECRET))
@@ -190,9 +188,7 @@ async def test_nobody_is_seated_while_the_session_closes(ingest: Ingest) -> None
     assert seat.over and sum(isinstance(message, SessionClosed) for message in ingest.sent) == 1
 
 
-async def test_what_nobody_holds_cannot_be_closed(
-    redis_client: redis.asyncio.Redis, known: KnownSessions
-) -> None:
+async def test_what_nobody_holds_cannot_be_closed(redis_client: Client, known: KnownSessions) -> None:
     await tell(redis_client, started(A), closed(A), started(B, "lobby"))
     with pytest.raises(OperatorError, match="has closed already"):
         await known.close(await known.find(A))

@@ -9,9 +9,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-import redis.asyncio
 
 from realtime.live_events import LiveEventsConfig
+from realtime.redis_cluster import Client
 from realtime.seats import OpenSession
 from realtime.sockets import subprotocols
 from tests.calls import until
@@ -41,7 +41,7 @@ async def heard(response: aiohttp.ClientResponse, count: int | None = None) -> l
 
 
 async def test_a_stream_begins_goes_on_and_ends_with_its_session(
-    redis_client: redis.asyncio.Redis, http: aiohttp.ClientSession
+    redis_client: Client, http: aiohttp.ClientSession
 ) -> None:
     async with served(redis_client) as here:
         await here.start("s0")
@@ -72,7 +72,7 @@ async def test_a_stream_begins_goes_on_and_ends_with_its_session(
 
 
 async def test_who_asks_for_what_is_new_is_told_where_that_begins(
-    redis_client: redis.asyncio.Redis, http: aiohttp.ClientSession
+    redis_client: Client, http: aiohttp.ClientSession
 ) -> None:
     async with served(redis_client) as here:
         await here.start("s0")
@@ -86,7 +86,7 @@ async def test_who_asks_for_what_is_new_is_told_where_that_begins(
 
 
 async def test_a_room_that_was_just_opened_is_waited_for(
-    redis_client: redis.asyncio.Redis, http: aiohttp.ClientSession
+    redis_client: Client, http: aiohttp.ClientSession
 ) -> None:
     async with served(redis_client) as here:
         here.open["room"] = OpenSession("s0", "demo")  # seated, and nothing published yet
@@ -113,7 +113,7 @@ async def test_a_room_that_was_just_opened_is_waited_for(
     ],
 )
 async def test_what_cannot_be_had_is_said(
-    redis_client: redis.asyncio.Redis, http: aiohttp.ClientSession, path: str, status: int, words: str
+    redis_client: Client, http: aiohttp.ClientSession, path: str, status: int, words: str
 ) -> None:
     async with served(redis_client) as here:
         await here.start("s0")
@@ -124,7 +124,7 @@ async def test_what_cannot_be_had_is_said(
 
 
 async def test_silence_has_heartbeats_and_a_reader_who_goes_is_noticed(
-    redis_client: redis.asyncio.Redis, http: aiohttp.ClientSession
+    redis_client: Client, http: aiohttp.ClientSession
 ) -> None:
     async with served(redis_client, live=LiveEventsConfig(heartbeat_s=0.05)) as here:
         await here.start("s0")
@@ -137,7 +137,7 @@ async def test_silence_has_heartbeats_and_a_reader_who_goes_is_noticed(
 
 
 async def test_a_reader_who_takes_nothing_holds_up_nobody_and_is_let_go(
-    redis_client: redis.asyncio.Redis, http: aiohttp.ClientSession
+    redis_client: Client, http: aiohttp.ClientSession
 ) -> None:
     async with served(redis_client, live=LiveEventsConfig(write_s=0.3)) as here:
         await here.start("s0")
@@ -155,9 +155,7 @@ async def test_a_reader_who_takes_nothing_holds_up_nobody_and_is_let_go(
         await redis_client.flushall()
 
 
-async def test_there_is_a_bound_and_an_end(
-    redis_client: redis.asyncio.Redis, http: aiohttp.ClientSession
-) -> None:
+async def test_there_is_a_bound_and_an_end(redis_client: Client, http: aiohttp.ClientSession) -> None:
     async with served(redis_client, live=LiveEventsConfig(max_subscribers=1)) as here:
         await here.start("s0")
         url = f"{here.url}/v1/sessions/room/events?from=0"
@@ -170,7 +168,7 @@ async def test_there_is_a_bound_and_an_end(
 
 
 async def test_the_token_in_a_header_or_as_a_subprotocol(
-    redis_client: redis.asyncio.Redis, http: aiohttp.ClientSession
+    redis_client: Client, http: aiohttp.ClientSession
 ) -> None:
     async with served(redis_client, token=TOKEN) as here:
         await here.start("s0")
@@ -191,9 +189,7 @@ async def test_the_token_in_a_header_or_as_a_subprotocol(
             assert (await ws.receive_json(timeout=5))["event"]["type"] == "session.started"
 
 
-async def test_the_relay_takes_the_token_too(
-    redis_client: redis.asyncio.Redis, http: aiohttp.ClientSession
-) -> None:
+async def test_the_relay_takes_the_token_too(redis_client: Client, http: aiohttp.ClientSession) -> None:
     async with served(redis_client, token=TOKEN) as here:
         url = f"{here.url}/v1/rooms/room/mesh?participant=ann"
         async with http.ws_connect(url, protocols=subprotocols(TOKEN)) as ws:
@@ -201,7 +197,7 @@ async def test_the_relay_takes_the_token_too(
 
 
 async def test_a_socket_tells_the_same_and_closes_with_the_session(
-    redis_client: redis.asyncio.Redis, http: aiohttp.ClientSession
+    redis_client: Client, http: aiohttp.ClientSession
 ) -> None:
     async with served(redis_client) as here:
         await here.start("s0")
@@ -223,7 +219,7 @@ async def test_a_socket_tells_the_same_and_closes_with_the_session(
 
 
 async def test_a_page_of_another_origin_opens_no_socket(
-    redis_client: redis.asyncio.Redis, http: aiohttp.ClientSession
+    redis_client: Client, http: aiohttp.ClientSession
 ) -> None:
     async with served(redis_client) as here:
         await here.start("s0")

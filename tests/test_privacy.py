@@ -17,7 +17,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-import redis.asyncio
 from yarl import URL
 
 from cmath_stream import roles
@@ -29,6 +28,7 @@ from realtime.errors import SignalingError
 from realtime.messages import Answer, Caption, Features, Job, Modality
 from realtime.publish import CaptionLine, calling
 from realtime.redis_bus import RedisConfig
+from realtime.redis_cluster import Client
 from realtime.server import IngestConfig
 from realtime.session import SessionConfig
 from realtime.sockets import subprotocols
@@ -192,7 +192,7 @@ async def refusals(http: aiohttp.ClientSession, url: str, offer: str, tokens: Se
 
 async def test_nothing_of_anybody_comes_out_by_another_way_than_events(
     settings: Settings,
-    redis_client: redis.asyncio.Redis,
+    redis_client: Client,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

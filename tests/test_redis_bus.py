@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import redis.asyncio
 
 from realtime.errors import BusError
 from realtime.messages import Picture, SegmentWithdrawn
 from realtime.redis_bus import Outbox, RedisConfig, Writer, check, connect
+from realtime.redis_cluster import Client
 from realtime.redis_reader import GroupReader
 from realtime.redis_server import RedisServer
 from tests.conftest import (
@@ -38,7 +38,7 @@ async def running(outbox: Outbox) -> AsyncIterator[None]:
     await asyncio.wait({task})
 
 
-def audio_reader(client: redis.asyncio.Redis, config: RedisConfig = CONFIG, **options: Any) -> GroupReader:
+def audio_reader(client: Client, config: RedisConfig = CONFIG, **options: Any) -> GroupReader:
     options = {"kind": "segments", "group": "audio", "consumer": "a-1"} | options
     return GroupReader(client, config, **options)
 
@@ -64,7 +64,7 @@ async def test_check_tells_in_one_line_that_nobody_answers() -> None:
 
 
 async def test_messages_go_to_the_streams_of_their_session(
-    redis_client: redis.asyncio.Redis,
+    redis_client: Client,
 ) -> None:
     keys = CONFIG.keys
     shard = keys.shard_of("s0")
@@ -78,7 +78,7 @@ async def test_messages_go_to_the_streams_of_their_session(
     assert 0 < await redis_client.ttl(keys.blob("s0", "u0", 0, "pictures")) <= 300
 
 
-async def test_a_job_is_written_before_the_notices_put_after_it(redis_client: redis.asyncio.Redis) -> None:
+async def test_a_job_is_written_before_the_notices_put_after_it(redis_client: Client) -> None:
     outbox = Outbox(redis_client, CONFIG)
     for number in range(100):
         outbox.put(make_segment(f"u{number}", seconds=0.01))
@@ -100,7 +100,7 @@ def utterance(fields: dict[bytes, bytes]) -> str:
     return str(json.loads(fields[b"head"])["utterance_id"])
 
 
-async def test_a_withdrawn_segment_leaves_its_job_and_no_media(redis_client: redis.asyncio.Redis) -> None:
+async def test_a_withdrawn_segment_leaves_its_job_and_no_media(redis_client: Client) -> None:
     keys = CONFIG.keys
     shard = keys.shard_of("s0")
     first = make_segment("u0", pictures=(PICTURE,))
@@ -149,7 +149,7 @@ async def test_an_outage_loses_nothing_and_keeps_the_order(
 
 
 async def test_when_bytes_run_out_the_oldest_media_go_and_every_message_stays(
-    redis_client: redis.asyncio.Redis,
+    redis_client: Client,
 ) -> None:
     config = RedisConfig(shards=1, outbox_bytes=40_000)
     outbox = Outbox(redis_client, config)
@@ -166,7 +166,7 @@ async def test_when_bytes_run_out_the_oldest_media_go_and_every_message_stays(
     assert await redis_client.xlen(config.keys.inbox(0)) == 4
 
 
-async def test_a_full_outbox_refuses_instead_of_making_a_hole(redis_client: redis.asyncio.Redis) -> None:
+async def test_a_full_outbox_refuses_instead_of_making_a_hole(redis_client: Client) -> None:
     outbox = Outbox(redis_client, RedisConfig(outbox_count=2))
     outbox.put(make_started("a"))
     outbox.put(make_started("b"))
@@ -174,7 +174,7 @@ async def test_a_full_outbox_refuses_instead_of_making_a_hole(redis_client: redi
         outbox.put(make_started("c"))
 
 
-async def test_a_writer_that_is_refused_says_so(redis_client: redis.asyncio.Redis) -> None:
+async def test_a_writer_that_is_refused_says_so(redis_client: Client) -> None:
     stream = CONFIG.keys.inbox(CONFIG.keys.shard_of("s0"))
     await redis_client.set(stream, "not a stream", ex=60)
     with pytest.raises(BusError, match="WRONGTYPE"):

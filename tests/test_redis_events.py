@@ -4,10 +4,10 @@ import asyncio
 import logging
 
 import pytest
-import redis.asyncio
 
 from realtime.errors import BusError
 from realtime.redis_bus import RedisConfig, connect
+from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog
 from realtime.redis_server import RedisServer
 from tests.conftest import (
@@ -19,7 +19,7 @@ CONFIG = RedisConfig(shards=2, claim_idle_s=3600)
 BODY = '{"schema":"emotion-event/1","type":"emotion.utterance","x":1.10,"text":"a,\\"b\\""}'
 
 
-async def test_an_event_is_published_once_with_its_seq_second(redis_client: redis.asyncio.Redis) -> None:
+async def test_an_event_is_published_once_with_its_seq_second(redis_client: Client) -> None:
     events = EventLog(redis_client, CONFIG)
     assert await events.publish("s0", "e1", BODY) == 1
     assert await events.publish("s0", "e2", BODY) == 2
@@ -33,7 +33,7 @@ async def test_an_event_is_published_once_with_its_seq_second(redis_client: redi
         assert 0 < await redis_client.ttl(key) <= CONFIG.session_ttl_s
 
 
-async def test_the_feed_has_every_event_at_least_once(redis_client: redis.asyncio.Redis) -> None:
+async def test_the_feed_has_every_event_at_least_once(redis_client: Client) -> None:
     events = EventLog(redis_client, CONFIG)
     for event_id in ("e1", "e2", "e1"):  # the repeat may be of an attempt that died before the feed
         await events.publish("s0", event_id, BODY)
@@ -41,7 +41,7 @@ async def test_the_feed_has_every_event_at_least_once(redis_client: redis.asynci
     assert [event["seq"] for _, event in feed] == [1, 2, 1]
 
 
-async def test_a_subscriber_waits_and_resumes(redis_client: redis.asyncio.Redis) -> None:
+async def test_a_subscriber_waits_and_resumes(redis_client: Client) -> None:
     events = EventLog(redis_client, CONFIG)
     waiting = asyncio.create_task(events.read("s0", "0", 2000, 10))
     await events.publish("s0", "e1", BODY)
@@ -54,12 +54,12 @@ async def test_a_subscriber_waits_and_resumes(redis_client: redis.asyncio.Redis)
 
 
 @pytest.mark.parametrize("body", ["{}", '{"type":"x","schema":"y"}', '{"schema":"x"}'])
-async def test_a_body_without_room_for_seq_is_refused(redis_client: redis.asyncio.Redis, body: str) -> None:
+async def test_a_body_without_room_for_seq_is_refused(redis_client: Client, body: str) -> None:
     with pytest.raises(ValueError):
         await EventLog(redis_client, CONFIG).publish("s0", "e", body)
 
 
-async def test_closing_starts_the_last_ttl(redis_client: redis.asyncio.Redis) -> None:
+async def test_closing_starts_the_last_ttl(redis_client: Client) -> None:
     events = EventLog(redis_client, CONFIG)
     await events.publish("s0", "e1", BODY)
     await redis_client.persist(CONFIG.keys.events("s0"))

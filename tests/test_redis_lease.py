@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
-import redis.asyncio
 
 from realtime.redis_bus import RedisConfig
+from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog, Fenced
 from realtime.redis_lease import ShardLeases
 
@@ -17,7 +17,7 @@ BODY = '{"schema":"emotion-event/1","type":"x"}'
 
 
 @pytest.fixture
-def client(redis_client: redis.asyncio.Redis) -> redis.asyncio.Redis:
+def client(redis_client: Client) -> Client:
     return redis_client
 
 
@@ -28,7 +28,7 @@ async def kept(*owners: ShardLeases, rounds: int = 1) -> None:
         await asyncio.sleep(CONFIG.lease_s / 3)
 
 
-async def test_one_alone_owns_everything_and_nobody_takes_it(client: redis.asyncio.Redis) -> None:
+async def test_one_alone_owns_everything_and_nobody_takes_it(client: Client) -> None:
     one = ShardLeases(client, CONFIG, "one")
     await one.keep()
     assert one.held == {0: 1, 1: 1, 2: 1, 3: 1}
@@ -36,7 +36,7 @@ async def test_one_alone_owns_everything_and_nobody_takes_it(client: redis.async
     assert one.held == {}
 
 
-async def test_two_share_evenly_and_the_number_rises_with_each_owner(client: redis.asyncio.Redis) -> None:
+async def test_two_share_evenly_and_the_number_rises_with_each_owner(client: Client) -> None:
     one, two = ShardLeases(client, CONFIG, "one"), ShardLeases(client, CONFIG, "two")
     await kept(one, two, rounds=3)
     assert len(one.held) == len(two.held) == 2
@@ -47,7 +47,7 @@ async def test_two_share_evenly_and_the_number_rises_with_each_owner(client: red
     await two.close()
 
 
-async def test_who_says_nothing_loses_its_shards_and_knows_it(client: redis.asyncio.Redis) -> None:
+async def test_who_says_nothing_loses_its_shards_and_knows_it(client: Client) -> None:
     frozen, heir = ShardLeases(client, CONFIG, "frozen"), ShardLeases(client, CONFIG, "heir")
     await frozen.keep()
     before = frozen.held
@@ -60,7 +60,7 @@ async def test_who_says_nothing_loses_its_shards_and_knows_it(client: redis.asyn
     assert frozen.held == {}
 
 
-async def test_what_a_former_owner_writes_is_refused(client: redis.asyncio.Redis) -> None:
+async def test_what_a_former_owner_writes_is_refused(client: Client) -> None:
     log = EventLog(client, CONFIG)
     assert await log.claim("s", 1) == []
     await log.remember("s", 1, [(b"{}", b"")])
@@ -76,7 +76,7 @@ async def test_what_a_former_owner_writes_is_refused(client: redis.asyncio.Redis
     assert await log.publish("s", "e2", BODY, fence=2) == 2
 
 
-async def test_an_event_is_not_told_once_the_other_was(client: redis.asyncio.Redis) -> None:
+async def test_an_event_is_not_told_once_the_other_was(client: Client) -> None:
     log = EventLog(client, CONFIG)
     assert await log.publish("s", "provisional", BODY, unless="end") == 1
     assert await log.publish("s", "end", BODY) == 2
@@ -84,7 +84,7 @@ async def test_an_event_is_not_told_once_the_other_was(client: redis.asyncio.Red
     assert len(await log.read("s", "0", 0, 10)) == 2
 
 
-async def test_a_closed_session_is_not_taken_over(client: redis.asyncio.Redis, tmp_path: Path) -> None:
+async def test_a_closed_session_is_not_taken_over(client: Client, tmp_path: Path) -> None:
     log = EventLog(client, CONFIG)
     await log.claim("s", 1)
     await log.remember("s", 1, [(b"{}", b"")])

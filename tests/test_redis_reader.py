@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import redis.asyncio
 
 from realtime.errors import WireError
 from realtime.messages import FeaturesMissing, Picture, Segment, UtteranceStarted
 from realtime.redis_bus import RedisConfig, Writer, connect
+from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog
 from realtime.redis_reader import Delivery, GroupReader
 from realtime.redis_server import RedisServer
@@ -27,12 +27,12 @@ CONFIG = RedisConfig(shards=2, claim_idle_s=3600)
 PICTURE = Picture(b"\xff\xd8 jpeg", 40)
 
 
-def reader(client: redis.asyncio.Redis, config: RedisConfig = CONFIG, **options: Any) -> GroupReader:
+def reader(client: Client, config: RedisConfig = CONFIG, **options: Any) -> GroupReader:
     options = {"kind": "segments", "group": "audio", "consumer": "a-1"} | options
     return GroupReader(client, config, **options)
 
 
-async def blocked(client: redis.asyncio.Redis) -> None:
+async def blocked(client: Client) -> None:
     """Wait until a reader waits on the server."""
 
     async def one() -> bool:
@@ -46,7 +46,7 @@ def ids(deliveries: list[Delivery]) -> list[str]:
 
 
 async def test_every_group_gets_every_job_and_the_media_it_asks(
-    redis_client: redis.asyncio.Redis,
+    redis_client: Client,
 ) -> None:
     before = make_segment("u0", pictures=(PICTURE,))
     await Writer(redis_client, CONFIG).write([before])
@@ -60,7 +60,7 @@ async def test_every_group_gets_every_job_and_the_media_it_asks(
         assert message.pictures == ((PICTURE,) if pictures else ())
 
 
-async def test_expired_media_are_told(redis_client: redis.asyncio.Redis) -> None:
+async def test_expired_media_are_told(redis_client: Client) -> None:
     await Writer(redis_client, CONFIG).write([make_segment("u0")])
     source = reader(redis_client, pcm=True)
     await EventLog(redis_client, CONFIG).drop_media("s0", "u0", 0)
@@ -69,7 +69,7 @@ async def test_expired_media_are_told(redis_client: redis.asyncio.Redis) -> None
     assert await source.fetch_pcm("s0", "u0", 0) is None
 
 
-async def test_an_entry_that_is_no_message_comes_as_an_error(redis_client: redis.asyncio.Redis) -> None:
+async def test_an_entry_that_is_no_message_comes_as_an_error(redis_client: Client) -> None:
     await redis_client.xadd(CONFIG.keys.segments(0), {"v": "9"})
     source = reader(redis_client)
     (delivery,) = await read_all(source, 1)
@@ -83,14 +83,14 @@ async def test_an_entry_that_is_no_message_comes_as_an_error(redis_client: redis
     assert await pending(redis_client, CONFIG) == 0
 
 
-async def pending(client: redis.asyncio.Redis, config: RedisConfig, group: str = "audio") -> int:
+async def pending(client: Client, config: RedisConfig, group: str = "audio") -> int:
     streams = [config.keys.segments(shard) for shard in range(config.shards)]
     summaries: list[Any] = [await client.xpending(stream, group) for stream in streams]
     return sum(summary["pending"] for summary in summaries)
 
 
 async def test_a_consumer_that_returns_gets_its_own_first_one_at_a_time(
-    redis_client: redis.asyncio.Redis,
+    redis_client: Client,
 ) -> None:
     config = RedisConfig(shards=1, claim_idle_s=3600)
     writer = Writer(redis_client, config)
@@ -109,7 +109,7 @@ async def test_a_consumer_that_returns_gets_its_own_first_one_at_a_time(
     assert await again.read(16, 0) == []
 
 
-async def test_what_a_dead_consumer_left_is_claimed_by_one_other(redis_client: redis.asyncio.Redis) -> None:
+async def test_what_a_dead_consumer_left_is_claimed_by_one_other(redis_client: Client) -> None:
     config = RedisConfig(shards=2, claim_idle_s=0.05)
     await Writer(redis_client, config).write([make_segment(f"u{i}", seconds=0.01) for i in range(5)])
     await read_all(reader(redis_client, config, consumer="dead"), 5)
@@ -125,7 +125,7 @@ async def test_what_a_dead_consumer_left_is_claimed_by_one_other(redis_client: r
     assert {d.times_delivered for d in found} == {2}
 
 
-async def test_a_renewed_claim_is_not_taken_away(redis_client: redis.asyncio.Redis) -> None:
+async def test_a_renewed_claim_is_not_taken_away(redis_client: Client) -> None:
     config = RedisConfig(shards=1, claim_idle_s=1.0)
     await Writer(redis_client, config).write([make_segment("u0", seconds=0.01)])
     slow, heir = reader(redis_client, config, consumer="slow"), reader(redis_client, config, consumer="heir")
@@ -138,7 +138,7 @@ async def test_a_renewed_claim_is_not_taken_away(redis_client: redis.asyncio.Red
     assert ids(await read_all(heir, 1)) == ["u0"]  # once it is silent, it is taken
 
 
-async def test_a_redis_that_lost_its_data_is_served_again(redis_client: redis.asyncio.Redis) -> None:
+async def test_a_redis_that_lost_its_data_is_served_again(redis_client: Client) -> None:
     source = reader(redis_client)
     assert await source.read(8, 0) == []
     await redis_client.flushall()
@@ -147,7 +147,7 @@ async def test_a_redis_that_lost_its_data_is_served_again(redis_client: redis.as
 
 
 async def test_a_stream_deleted_under_a_waiting_reader_returns(
-    redis_client: redis.asyncio.Redis,
+    redis_client: Client,
 ) -> None:
     source = reader(redis_client)
     await source.read(1, 0)
@@ -183,7 +183,7 @@ async def test_reading_through_an_outage_loses_nothing(
         assert await pending(client, config) == 0
 
 
-async def test_a_read_that_is_cancelled_gives_its_entries_later(redis_client: redis.asyncio.Redis) -> None:
+async def test_a_read_that_is_cancelled_gives_its_entries_later(redis_client: Client) -> None:
     source = reader(redis_client)
     await source.read(1, 0)
     waiting = asyncio.create_task(source.read(4, 2000))
@@ -195,7 +195,7 @@ async def test_a_read_that_is_cancelled_gives_its_entries_later(redis_client: re
     assert ids(await read_all(source, 1)) == ["u0"]
 
 
-async def test_job_streams_are_trimmed_behind_the_slowest_group(redis_client: redis.asyncio.Redis) -> None:
+async def test_job_streams_are_trimmed_behind_the_slowest_group(redis_client: Client) -> None:
     config = RedisConfig(shards=1, trim_every_s=0.0)
     stream = config.keys.segments(0)
     fast = reader(redis_client, config, group="fast")
@@ -216,7 +216,7 @@ async def test_job_streams_are_trimmed_behind_the_slowest_group(redis_client: re
     assert await redis_client.xlen(stream) <= 100
 
 
-async def test_an_entry_trimmed_before_it_was_done_is_forgotten(redis_client: redis.asyncio.Redis) -> None:
+async def test_an_entry_trimmed_before_it_was_done_is_forgotten(redis_client: Client) -> None:
     config = RedisConfig(shards=1, claim_idle_s=3600)
     await Writer(redis_client, config).write([make_segment("gone", seconds=0.01)])
     await read_all(reader(redis_client, config), 1)
@@ -225,14 +225,14 @@ async def test_an_entry_trimmed_before_it_was_done_is_forgotten(redis_client: re
     assert await pending(redis_client, config) == 0
 
 
-async def test_the_inbox_holds_notices_and_answers(redis_client: redis.asyncio.Redis) -> None:
+async def test_the_inbox_holds_notices_and_answers(redis_client: Client) -> None:
     missing = FeaturesMissing("s0", "u0", "audio", "too_short", 1)
     await Writer(redis_client, CONFIG).write([make_started("u0"), missing])
     found = await read_all(reader(redis_client, kind="inbox", group="fusion", consumer="f"), 2)
     assert [d.message for d in found] == [make_started("u0"), missing]
 
 
-async def test_the_key_watch_sees_a_key_that_stays(redis_client: redis.asyncio.Redis) -> None:
+async def test_the_key_watch_sees_a_key_that_stays(redis_client: Client) -> None:
     await redis_client.set("stays", 1)
     assert not await is_bounded(redis_client, b"stays")
     await redis_client.delete("stays")

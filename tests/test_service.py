@@ -10,7 +10,6 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-import redis.asyncio
 
 from cmath_stream import events
 from cmath_stream.assembler import AssemblerConfig
@@ -30,6 +29,7 @@ from realtime.messages import (
     UtteranceStarted,
 )
 from realtime.redis_bus import RedisConfig, Writer
+from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog, Fenced
 from realtime.redis_lease import ShardLeases
 from realtime.redis_reader import Delivery, GroupReader
@@ -43,7 +43,7 @@ VALID = jsonschema.Draft202012Validator(events.schema(), format_checker=jsonsche
 class Line:
     """A fusion service and both ends of it."""
 
-    def __init__(self, client: redis.asyncio.Redis, url: str, engine: Engine) -> None:
+    def __init__(self, client: Client, url: str, engine: Engine) -> None:
         self.client = client
         self.config = RedisConfig(url=url, shards=2)
         self.writer = Writer(client, self.config)
@@ -84,7 +84,7 @@ class Line:
 
 
 @pytest.fixture
-def line(redis_client: redis.asyncio.Redis, redis_url: str, tmp_path: Path) -> Line:
+def line(redis_client: Client, redis_url: str, tmp_path: Path) -> Line:
     return Line(redis_client, redis_url, Engine(tiny(tmp_path), EngineConfig()))
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis.asyncio
 
 from realtime import wire
 from realtime.errors import ModelUnavailable
@@ -25,6 +24,7 @@ from realtime.messages import (
     Transcript,
 )
 from realtime.redis_bus import RedisConfig, Writer, connect
+from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog
 from realtime.redis_reader import GroupReader
 from realtime.redis_server import RedisServer
@@ -79,16 +79,14 @@ class Stub:
         return Features(job.session_id, job.utterance_id, self.modality, "stub/1", vector, 1.0, 1)
 
 
-def audio_reader(
-    client: redis.asyncio.Redis, consumer: str = "w-1", config: RedisConfig = CONFIG
-) -> GroupReader:
+def audio_reader(client: Client, consumer: str = "w-1", config: RedisConfig = CONFIG) -> GroupReader:
     return GroupReader(client, config, "segments", "audio", consumer)
 
 
 @asynccontextmanager
 async def working(
     extractor: Stub,
-    client: redis.asyncio.Redis,
+    client: Client,
     *,
     reader: GroupReader | None = None,
     config: WorkerConfig = QUICK,
@@ -108,11 +106,11 @@ async def working(
         await asyncio.wait_for(task, 15)
 
 
-async def send(client: redis.asyncio.Redis, *messages: Message, config: RedisConfig = CONFIG) -> None:
+async def send(client: Client, *messages: Message, config: RedisConfig = CONFIG) -> None:
     await Writer(client, config).write(messages)
 
 
-async def answers(client: redis.asyncio.Redis, count: int, config: RedisConfig = CONFIG) -> list[Message]:
+async def answers(client: Client, count: int, config: RedisConfig = CONFIG) -> list[Message]:
     """What is in the inbox, once it holds `count` messages."""
     inbox = config.keys.inbox(0)
 
@@ -124,13 +122,13 @@ async def answers(client: redis.asyncio.Redis, count: int, config: RedisConfig =
     return [wire.decode(fields) for _, fields in entries]
 
 
-async def settled(client: redis.asyncio.Redis, config: RedisConfig = CONFIG) -> bool:
+async def settled(client: Client, config: RedisConfig = CONFIG) -> bool:
     """Whether the group has read everything and nothing is pending."""
     (group,) = await _groups(client, config)
     return bool(group["pending"] == 0 and group["lag"] == 0)
 
 
-async def _groups(client: redis.asyncio.Redis, config: RedisConfig) -> list[Any]:
+async def _groups(client: Client, config: RedisConfig) -> list[Any]:
     found: Any = await client.xinfo_groups(config.keys.segments(0))
     return list(found)
 
@@ -145,7 +143,7 @@ def outcome(messages: Sequence[Message]) -> dict[str, str]:
     return result
 
 
-async def test_it_loads_warms_up_and_then_answers_every_job(redis_client: redis.asyncio.Redis) -> None:
+async def test_it_loads_warms_up_and_then_answers_every_job(redis_client: Client) -> None:
     stub = Stub()
     await send(redis_client, *(make_segment(f"u{i}", seconds=0.01) for i in range(10)))
     async with working(stub, redis_client):
@@ -158,7 +156,7 @@ async def test_it_loads_warms_up_and_then_answers_every_job(redis_client: redis.
     assert next(iter(stub.threads)).startswith("audio-model")
 
 
-async def test_a_job_alone_does_not_wait_for_a_batch(redis_client: redis.asyncio.Redis) -> None:
+async def test_a_job_alone_does_not_wait_for_a_batch(redis_client: Client) -> None:
     async with working(Stub(), redis_client, config=WorkerConfig(batch=64, wait_ms=20)):
         began_s = time.monotonic()
         await send(redis_client, make_segment("u0"))
@@ -166,7 +164,7 @@ async def test_a_job_alone_does_not_wait_for_a_batch(redis_client: redis.asyncio
         assert time.monotonic() - began_s < 2.0
 
 
-async def test_the_reader_fetches_what_the_extractor_needs(redis_client: redis.asyncio.Redis) -> None:
+async def test_the_reader_fetches_what_the_extractor_needs(redis_client: Client) -> None:
     stub = Stub(needs_pcm=True)
     before = make_segment("u0")
     await send(redis_client, before)
@@ -177,7 +175,7 @@ async def test_the_reader_fetches_what_the_extractor_needs(redis_client: redis.a
     assert len(job.pcm) == len(before.pcm)
 
 
-async def test_stale_jobs_are_answered_without_work(redis_client: redis.asyncio.Redis) -> None:
+async def test_stale_jobs_are_answered_without_work(redis_client: Client) -> None:
     stub = Stub()
     late = make_segment("late", deadline_unix_ms=1)
     fresh = make_segment("fresh", deadline_unix_ms=int(time.time() * 1000) + 60_000)
@@ -187,7 +185,7 @@ async def test_stale_jobs_are_answered_without_work(redis_client: redis.asyncio.
     assert stub.calls == [["fresh"]]
 
 
-async def test_expired_media_are_answered_without_work(redis_client: redis.asyncio.Redis) -> None:
+async def test_expired_media_are_answered_without_work(redis_client: Client) -> None:
     stub = Stub(needs_pcm=True)
     await send(redis_client, make_segment("u0"))
     await EventLog(redis_client, CONFIG).drop_media("s0", "u0", 0)
@@ -197,7 +195,7 @@ async def test_expired_media_are_answered_without_work(redis_client: redis.async
 
 
 async def test_a_poison_job_does_not_sink_its_neighbours(
-    redis_client: redis.asyncio.Redis, caplog: pytest.LogCaptureFixture
+    redis_client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     stub = Stub()
     stub.fault = lambda job: job.utterance_id == "poison"
@@ -215,7 +213,7 @@ async def test_a_poison_job_does_not_sink_its_neighbours(
     assert "secret" not in caplog.text + str(fields[b"error"])
 
 
-async def test_a_passing_fault_costs_nothing(redis_client: redis.asyncio.Redis) -> None:
+async def test_a_passing_fault_costs_nothing(redis_client: Client) -> None:
     stub = Stub()
     faults = iter([True, True, False])
     stub.fault = lambda job: next(faults)
@@ -226,7 +224,7 @@ async def test_a_passing_fault_costs_nothing(redis_client: redis.asyncio.Redis) 
 
 
 async def test_a_job_that_kills_workers_ends_in_the_dead_letters_alone(
-    redis_client: redis.asyncio.Redis,
+    redis_client: Client,
 ) -> None:
     await send(redis_client, *(make_segment(name, seconds=0.01) for name in ("poison", "a", "b")))
     for life in range(3):  # each reads what it gets first, and dies of it
@@ -241,7 +239,7 @@ async def test_a_job_that_kills_workers_ends_in_the_dead_letters_alone(
     assert await settled(redis_client)
 
 
-async def test_entries_that_are_no_jobs_go_to_the_dead_letters(redis_client: redis.asyncio.Redis) -> None:
+async def test_entries_that_are_no_jobs_go_to_the_dead_letters(redis_client: Client) -> None:
     stream = CONFIG.keys.segments(0)
     await redis_client.xadd(stream, {"v": "7"})
     stray: dict[Any, Any] = dict(wire.encode(make_started("u0")))
@@ -253,7 +251,7 @@ async def test_entries_that_are_no_jobs_go_to_the_dead_letters(redis_client: red
     assert await redis_client.xlen(CONFIG.keys.dead(stream)) == 2
 
 
-async def test_jobs_for_others_are_acknowledged_in_silence(redis_client: redis.asyncio.Redis) -> None:
+async def test_jobs_for_others_are_acknowledged_in_silence(redis_client: Client) -> None:
     stub = Stub("audio")
     await send(redis_client, make_transcript("u0"), make_segment("u1", captions_pending=True))
     async with working(stub, redis_client):
@@ -262,7 +260,7 @@ async def test_jobs_for_others_are_acknowledged_in_silence(redis_client: redis.a
     assert stub.calls == [["u1"]]
 
 
-async def test_answers_carry_the_attempt_of_their_job(redis_client: redis.asyncio.Redis) -> None:
+async def test_answers_carry_the_attempt_of_their_job(redis_client: Client) -> None:
     stub = Stub("text", needs_pcm=True)
     jobs = [make_segment("u0", text="Hello."), make_segment("u1"), make_segment("u2", captions_pending=True)]
     await send(redis_client, *(replace(job, attempt=n + 1) for n, job in enumerate(jobs)))
@@ -276,7 +274,7 @@ async def test_answers_carry_the_attempt_of_their_job(redis_client: redis.asynci
     }  # fmt: skip
 
 
-async def test_a_transcript_without_words_becomes_recognition(redis_client: redis.asyncio.Redis) -> None:
+async def test_a_transcript_without_words_becomes_recognition(redis_client: Client) -> None:
     stub = Stub("text", needs_pcm=True)
     segment = make_segment("u0", captions_pending=True, language="en")
     await send(redis_client, segment, make_transcript("u0", language="en"), make_transcript("gone"))
@@ -288,7 +286,7 @@ async def test_a_transcript_without_words_becomes_recognition(redis_client: redi
     assert (job.text, job.language, job.captions_pending) == (None, "en", False)
 
 
-async def test_given_words_do_not_need_the_speech(redis_client: redis.asyncio.Redis) -> None:
+async def test_given_words_do_not_need_the_speech(redis_client: Client) -> None:
     stub = Stub("text", needs_pcm=True)
     await send(redis_client, make_segment("u0", text="Hello."))
     await EventLog(redis_client, CONFIG).drop_media("s0", "u0", 0)
@@ -297,7 +295,7 @@ async def test_given_words_do_not_need_the_speech(redis_client: redis.asyncio.Re
 
 
 async def test_a_text_worker_that_cannot_hear_gets_the_transcript_as_it_is(
-    redis_client: redis.asyncio.Redis,
+    redis_client: Client,
 ) -> None:
     stub = Stub("text", needs_pcm=False)
     await send(redis_client, make_transcript("u0"))
@@ -306,7 +304,7 @@ async def test_a_text_worker_that_cannot_hear_gets_the_transcript_as_it_is(
     assert isinstance(stub.jobs[0], Transcript)
 
 
-async def test_stop_finishes_the_batch_in_hand(redis_client: redis.asyncio.Redis) -> None:
+async def test_stop_finishes_the_batch_in_hand(redis_client: Client) -> None:
     stub = Stub()
     stub.gate.clear()
     await send(redis_client, make_segment("u0"))
@@ -322,7 +320,7 @@ async def test_stop_finishes_the_batch_in_hand(redis_client: redis.asyncio.Redis
 
 
 async def test_stop_does_not_wait_for_ever_and_the_job_stays_pending(
-    redis_client: redis.asyncio.Redis,
+    redis_client: Client,
 ) -> None:
     stub = Stub()
     stub.gate.clear()
@@ -337,7 +335,7 @@ async def test_stop_does_not_wait_for_ever_and_the_job_stays_pending(
         assert outcome(await answers(redis_client, 1)) == {"u0": "features"}
 
 
-async def test_long_work_renews_its_claim(redis_client: redis.asyncio.Redis) -> None:
+async def test_long_work_renews_its_claim(redis_client: Client) -> None:
     config = RedisConfig(shards=1, claim_idle_s=1.0)
     slow = Stub()
     slow.gate.clear()
@@ -377,7 +375,7 @@ async def test_an_outage_during_the_work_loses_no_answer(
         server.close()
 
 
-async def test_an_extractor_that_cannot_load_ends_the_worker(redis_client: redis.asyncio.Redis) -> None:
+async def test_an_extractor_that_cannot_load_ends_the_worker(redis_client: Client) -> None:
     class Weightless(Stub):
         def load(self) -> None:
             raise ModelUnavailable("no weights")

@@ -1,0 +1,1 @@
+from tests.test_backlog import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.test_client import *  # noqa: F403

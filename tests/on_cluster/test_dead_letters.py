@@ -1,0 +1,1 @@
+from tests.test_dead_letters import *  # noqa: F403

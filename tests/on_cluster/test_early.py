@@ -1,0 +1,1 @@
+from tests.test_early import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.test_erasure import *  # noqa: F403

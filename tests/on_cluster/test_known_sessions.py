@@ -1,0 +1,1 @@
+from tests.test_known_sessions import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.test_redis_bus import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.test_redis_events import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.test_redis_lease import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.test_service import *  # noqa: F403
