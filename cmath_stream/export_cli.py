@@ -16,10 +16,9 @@ from cmath_stream.console import RedisUrl, ask
 from realtime.errors import MediaError, SettingsError
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
     from cmath_stream.exports.sources import Recorded
     from realtime.redis_bus import RedisConfig
+    from realtime.redis_cluster import Client
 
 _STANDARD = Path("-")  # standard output
 _EVERY = "all"
@@ -126,7 +125,7 @@ def _fetch(context: typer.Context, name: str, url: str | None, kept: Path) -> st
     from realtime.known_sessions import KnownSessions
     from realtime.redis_pages import entries
 
-    async def job(client: Redis, config: RedisConfig) -> str:
+    async def job(client: Client, config: RedisConfig) -> str:
         found = await KnownSessions(client, config).find(name)
         with kept.open("wb") as file:
             async for _, fields in entries(client, config.keys.events(found.id)):

@@ -11,7 +11,6 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-import redis.asyncio
 from aiohttp import web
 
 from cmath_stream.config import Settings, load_checkpoint, make_extractor
@@ -21,6 +20,7 @@ from realtime.errors import SettingsError
 from realtime.live_events import LiveEvents
 from realtime.messages import Modality
 from realtime.redis_bus import Outbox, RedisConfig, Writer, check, connect
+from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog
 from realtime.redis_lease import ShardLeases
 from realtime.redis_reader import GroupReader
@@ -40,7 +40,7 @@ _SHUTDOWN_S = 2.0  # for requests under way
 
 
 @asynccontextmanager
-async def served(config: RedisConfig) -> AsyncIterator[tuple[redis.asyncio.Redis, NowMs]]:
+async def served(config: RedisConfig) -> AsyncIterator[tuple[Client, NowMs]]:
     """A Redis that answers, and the time by it. Raises BusError."""
     async with connect(config) as client:
         await check(client)

@@ -13,8 +13,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import redis.asyncio
 from redis import exceptions
+
+from realtime.redis_cluster import Client
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def local_ms() -> int:
 
 
 @asynccontextmanager
-async def shared_clock(client: redis.asyncio.Redis) -> AsyncIterator[NowMs]:
+async def shared_clock(client: Client) -> AsyncIterator[NowMs]:
     """Redis's time, asked for once now and then every minute; in between it runs on. Raises RedisError."""
     clock = _Clock(client)
     await clock.ask()
@@ -44,7 +45,7 @@ async def shared_clock(client: redis.asyncio.Redis) -> AsyncIterator[NowMs]:
 
 
 class _Clock:
-    def __init__(self, client: redis.asyncio.Redis) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
         self._zero_s = 0.0  # Redis's time at zero of the monotonic clock, which nobody can set
 

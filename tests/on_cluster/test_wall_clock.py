@@ -1,0 +1,1 @@
+from tests.test_wall_clock import *  # noqa: F403
