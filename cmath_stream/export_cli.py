@@ -172,7 +172,11 @@ def _write(name: str, events: Recorded, called: str, path: Path, media: Sequence
         with TemporaryFile() as file:
             FORMATS[name].write(events, file, about)
             file.seek(0)
-            shutil.copyfileobj(file, sys.stdout.buffer)
+            try:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+                sys.stdout.buffer.flush()
+            except BrokenPipeError:  # `| head`: nobody reads any more, which is no error
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     with whole_file(path) as file:
         FORMATS[name].write(events, file, about)

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 from cmath_stream.events import SCHEMA, event_id, to_json
+from realtime.redis_bus import RedisConfig, connect
+from realtime.redis_events import EventLog
 
 Event = dict[str, Any]
 
@@ -82,6 +84,15 @@ def short_call() -> list[Event]:
 def lines(events: list[Event]) -> str:
     """JSON lines."""
     return "".join(to_json(event) + "\n" for event in events)
+
+
+async def publish(redis_url: str) -> None:
+    """The short call as a session of Redis."""
+    async with connect(RedisConfig(url=redis_url)) as client:
+        log = EventLog(client, RedisConfig())
+        for event in short_call():
+            body = to_json({key: value for key, value in event.items() if key != "seq"})
+            await log.publish(SESSION, event["event_id"], body)
 
 
 def copied(events: list[Event]) -> list[Event]:

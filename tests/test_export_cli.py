@@ -13,13 +13,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cmath_stream.cli import app
-from cmath_stream.events import to_json
 from cmath_stream.exports.formats import FORMATS
 from realtime.errors import CmathStreamError
-from realtime.redis_bus import RedisConfig, connect
-from realtime.redis_events import EventLog
 from realtime.redis_server import RedisServer
-from tests.sessions import SESSION, lines, short_call
+from tests.sessions import SESSION, lines, publish, short_call
 from tests.test_cli import one_line
 from tests.test_cli import run as run_program
 from tests.test_export_tables import without_pyarrow
@@ -85,12 +82,29 @@ def test_all_of_them_without_a_library_are_the_others(call: Path, monkeypatch: p
     assert "pyarrow" in refused("call.jsonl", "--to", "csv,parquet", "--out", "out")
 
 
+PIPE = [sys.executable, "-m", "cmath_stream", "export", "-", "--to", "jsonl", "--out", "-"]
+ENVIRON = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+
+
 def test_from_standard_input_to_standard_output(call: Path) -> None:
     """As one half of a pipe, through the true program: nothing but the events on standard output."""
-    command = [sys.executable, "-m", "cmath_stream", "export", "-", "--to", "jsonl", "--out", "-"]
-    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-    piped = subprocess.run(command, input=call.read_bytes(), capture_output=True, env=environ, timeout=60)
+    piped = subprocess.run(PIPE, input=call.read_bytes(), capture_output=True, env=ENVIRON, timeout=60)
     assert (piped.returncode, piped.stderr, piped.stdout) == (0, b"", call.read_bytes())
+
+
+def test_who_reads_the_first_lines_alone_sees_no_error(call: Path) -> None:
+    long = call.with_name("long.jsonl")
+    long.write_bytes(call.read_bytes() * 40)  # more than a pipe holds
+    with (
+        long.open("rb") as given,
+        subprocess.Popen(
+            PIPE, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRON
+        ) as program,
+    ):
+        assert program.stdout is not None and program.stderr is not None
+        assert program.stdout.readline() == long.read_bytes().split(b"\n")[0] + b"\n"
+        program.stdout.close()
+        assert (program.stderr.read(), program.wait(60)) == (b"", 0)
 
 
 def test_standard_input_is_called_so(call: Path) -> None:
@@ -151,14 +165,7 @@ def test_what_cannot_be_read_is_one_line(call: Path) -> None:
 def test_a_session_of_redis_by_its_room_or_the_beginning_of_its_id(
     call: Path, own_server: RedisServer
 ) -> None:
-    async def publish() -> None:
-        async with connect(RedisConfig(url=own_server.url)) as client:
-            log = EventLog(client, RedisConfig())
-            for event in short_call():
-                body = to_json({key: value for key, value in event.items() if key != "seq"})
-                await log.publish(SESSION, event["event_id"], body)
-
-    asyncio.run(publish())
+    asyncio.run(publish(own_server.url))
     for name in ("demo", SESSION[:8], SESSION):
         assert run(name, "--to", "jsonl", "--redis", own_server.url).exit_code == 0
         assert Path(f"{SESSION}.jsonl").read_bytes() == call.read_bytes()

@@ -87,7 +87,7 @@ def _add(root: Element, number: int, event: Event, vocabulary: str, zero_ms: int
     if through:
         emotion.set("expressed-through", " ".join(through))
     words, person = one_line(event.get("text", "")), one_line(event["participant_id"])
-    emotion.text = words
+    emotion.text = f"\n    {words}\n    " if words else None
     names, values = _names(event), [entry["probability"] for entry in event["emotions"]]
     for name, value in zip(names, values, strict=True):
         SubElement(emotion, "category", name=name, value=repr(value))
