@@ -41,15 +41,17 @@ $(VENV)/.stamp-e2e: $(VENV)/.stamp
 	@touch $@
 
 , := ,
+TOGETHER := -n logical --maxprocesses=4 --dist loadfile
 
 demo: setup
 	@$(BIN)/cmath-stream demo $(if $(DEMO_FILE),"$(DEMO_FILE)")
 
 test: setup
-	$(BIN)/pytest --ignore=tests/e2e -m "not slow" -n logical --maxprocesses=4 --dist loadfile $(ARGS)
+	$(BIN)/pytest --ignore=tests/e2e -m "not slow" $(TOGETHER) $(ARGS)
 
 slow: setup
-	$(BIN)/pytest --ignore=tests/e2e -m slow $(ARGS)
+	$(BIN)/pytest --ignore=tests/e2e -m "slow and not alone" $(TOGETHER) $(ARGS)
+	$(BIN)/pytest --ignore=tests/e2e -m alone $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .

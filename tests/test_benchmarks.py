@@ -244,6 +244,7 @@ def run(*arguments: str) -> list[str]:
     return finished.stdout.splitlines()
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the load is measured by /proc")
 def test_a_tiny_load(tmp_path: Path) -> None:
@@ -259,6 +260,7 @@ def test_a_tiny_load(tmp_path: Path) -> None:
     assert 0 < result["cpu_share"] <= 1.5 and result["rss_mb"] > 20 and result["loop_lag_p99_ms"] > 0
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_tiny_call_is_timed(tmp_path: Path) -> None:
     spoken = np.concatenate([chunk.pcm for chunk in Recording.open(DEMO / "anna.opus").audio()])

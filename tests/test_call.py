@@ -221,6 +221,7 @@ async def test_twenty_utterances_of_two_people_are_twenty_final_events_in_order(
         ] == []  # media is gone with its utterance
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 async def test_five_seconds_without_redis_in_the_middle_lose_nothing(
     up: Installation, people: tuple[Person, ...]

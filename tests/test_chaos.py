@@ -29,7 +29,7 @@ from tests.chaos import (
 )
 from tests.conftest import until
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.chaos, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(420)]
 
 ROOMS = 4
 UTTERANCES = 25  # of each of the eight

@@ -112,6 +112,7 @@ async def come_and_go(http: aiohttp.ClientSession, url: str, n: int) -> None:
                 pass
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")

@@ -17,7 +17,7 @@ from tests.chaos import PEOPLE, SPACING_S, WORKERS, Installation, publish, recor
 from tests.conftest import until
 from tests.offers.record import OFFERS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(240)]
 
 ROOMS = 2
 PLACES = ROOMS * len(PEOPLE)
