@@ -183,6 +183,29 @@ def test_dialogues_are_conversations_in_one_file(quickly: Quickly, tmp_path: Pat
     assert said[:2] == said[2:] and said[0] == ("Dr.-Long", 10_000, "I am so happy!")
 
 
+def test_dialogues_take_sound_from_their_clips_where_they_have_them(
+    quickly: Quickly, speech: np.ndarray, tmp_path: Path
+) -> None:
+    clips, talk, out = tmp_path / "clips", tmp_path / "talk.jsonl", tmp_path / "events.jsonl"
+    clips.mkdir()
+    write_wav(clips / "dia3_utt0.wav", speech)
+    (clips / "dia3_utt2.mp4").write_bytes(b"no film")
+    said = [
+        {"speaker": "a", "text": f"line {n}", "start_s": 10.0 * n, "end_s": 10.0 * n + 2} for n in range(3)
+    ]
+    talk.write_text(json.dumps({"dialogue": "meld_3", "utterances": said}))
+    result = quickly("replay", talk, "--media-dir", clips, "--out", out)
+    assert result.exit_code == 0, result.output
+    heard = [(e["start_ms"], e["end_ms"], e["modalities"]["audio"]["used"]) for e in emotions(out)]
+    assert heard == [(0, 2000, True), (10_000, 12_000, False), (20_000, 22_000, False)]
+    assert "note: 1 of 3 utterances have no clip: words alone" in result.stderr
+    assert "note: words alone: " in result.stderr and "dia3_utt2.mp4 is not a media file" in result.stderr
+    before = events(out)[0]["session_id"]
+    write_wav(clips / "dia3_utt0.wav", speech[8_000:])
+    quickly("replay", talk, "--media-dir", clips, "--out", out)
+    assert events(out)[0]["session_id"] != before  # another clip is another input
+
+
 @pytest.mark.parametrize(
     ("arguments", "option", "said"),
     [
