@@ -52,7 +52,7 @@ _AWAY = (  # errors that time heals; a ResponseError is ours, or the operator's,
 class RedisConfig:
     """Where Redis is, what keys are called, how long and how much they keep."""
 
-    url: str | None = None  # None: REDIS_URL, else a server of our own (redis_server)
+    url: str | None = None  # redis+cluster://… is a cluster; None: REDIS_URL, else a server of our own
     prefix: str = "emo:"
     shards: int = 4  # of the job streams; the same in every process of an installation
     blob_ttl_s: int = 300

@@ -7,9 +7,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
+from redis import RedisError
 from redis.crc import key_slot
 from typer.testing import CliRunner
 
@@ -34,6 +36,7 @@ from realtime.redis_bus import Outbox, RedisConfig, Writer, answering, check, co
 from realtime.redis_cluster import Client, node_url
 from realtime.redis_events import EventLog
 from realtime.redis_lease import ShardLeases
+from realtime.redis_pages import entries
 from realtime.redis_reader import GroupReader
 from tests.checkpoints import tiny
 from tests.cluster import PRIMARIES, RedisCluster, running_cluster
@@ -154,6 +157,7 @@ async def test_a_read_that_is_cancelled_gives_its_entries_later(client: Client) 
 # ---- one node that is away
 
 
+@pytest.mark.slow
 async def test_a_node_that_is_away_holds_up_its_own_shards_alone(tmp_path: Path) -> None:
     with running_cluster(tmp_path) as cluster:
         config = RedisConfig(url=cluster.url, claim_idle_s=3600)
@@ -339,3 +343,114 @@ async def the_operator_sees_and_erases(cluster: RedisCluster, client: Client, si
     assert "0 left" in await run("session", "erase", sids[0])
     assert not [key async for key in client.scan_iter(f"*{sids[0]}*", count=1000)]
     assert sids[0] not in await run("session", "list")
+
+
+# ---- a replica takes over
+
+
+class Tally:
+    """Writes numbers to one stream, one after the other, and keeps those that were acknowledged."""
+
+    def __init__(self, client: Client, key: str) -> None:
+        self._client, self._key = client, key
+        self.acknowledged: list[int] = []
+        self.longest_wait_s = 0.0  # for an acknowledgement
+        self.enough = False
+
+    async def run(self) -> None:
+        """Until there are enough; a number whose answer did not come is not written again."""
+        last_s = time.monotonic()
+        for n in count():
+            if self.enough:
+                return
+            try:
+                await self._client.xadd(self._key, {"n": n}, maxlen=1_000_000)
+                self.acknowledged.append(n)
+                self.longest_wait_s = max(self.longest_wait_s, time.monotonic() - last_s)
+                last_s = time.monotonic()
+            except RedisError:
+                await asyncio.sleep(0.05)
+
+    async def lost(self) -> int:
+        """How many of those are not there."""
+        there = {int(fields[b"n"]) async for _, fields in entries(self._client, self._key)}
+        return len(set(self.acknowledged) - there)
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.timeout(240)
+async def test_a_replica_takes_over_from_a_killed_primary(tmp_path: Path) -> None:
+    before, during, after = 10, 20, 10
+    with running_cluster(tmp_path, replicas=1) as cluster:
+        dying, (heir,) = cluster.primaries[0], cluster.replicas
+        async with line_of(cluster.url, tmp_path) as line, connect(line.config) as counting:
+            keys = line.config.keys
+            sids = [f"{n:032x}" for n in range(6)]
+            hit = [sid for sid in sids if cluster.owner(keys.events(sid)) is dying]
+            streams = [name(shard) for shard in range(4) for name in (keys.segments, keys.inbox)]
+            assert hit and len(hit) < len(sids)
+            assert any(cluster.owner(stream) is dying for stream in streams)
+            tally = Tally(counting, f"{keys.prefix}work:{{{hit[0]}}}")
+            tallying = asyncio.create_task(tally.run(), name="tally")
+
+            def say(n: int) -> None:
+                for sid in sids:
+                    for message in said(sid, n):
+                        line.outbox.put(message)
+
+            for sid in sids:
+                line.outbox.put(started(sid)[0])
+            for n in range(before):
+                say(n)
+
+            async def begun() -> bool:
+                told = [await line.events(sid) for sid in sids]
+                return all(any(event.get("is_final") for event in each) for each in told)
+
+            await until(begun, timeout_s=30)
+            dying.kill()
+            for n in range(before, before + during):  # people go on speaking, whoever has died
+                say(n)
+                await asyncio.sleep(0.1)
+            await until(lambda: heir.ask("ROLE")[0] == "master", timeout_s=15)
+            await until(lambda: _writes(tally), timeout_s=15)
+            tally.enough = True
+            await tallying
+            await asyncio.to_thread(dying.start)
+            await until(lambda: dying.ask("ROLE")[0] == "slave", timeout_s=15)
+            total = before + during + after
+            for n in range(before + during, total):
+                say(n)
+            for sid in sids:
+                line.outbox.put(ended(sid, total)[0])
+            for sid in sids:
+                await until(lambda sid=sid: line.is_over(sid), timeout_s=60)  # type: ignore[misc]
+            lost = await tally.lost()
+            told = {sid: await line.events(sid) for sid in sids}
+
+    ends = {sid: [event for event in each if _is_end(event)] for sid, each in told.items()}
+    emotions = sum(event["type"] == "emotion.utterance" for each in ends.values() for event in each)
+    dropped = sum(event["type"] == "utterance.dropped" for each in ends.values() for event in each)
+    said_in_all = total * len(sids)
+    print(
+        f"its slots took no writes for {tally.longest_wait_s:.1f} s; of {len(tally.acknowledged)} "
+        f"acknowledged writes {lost} were lost; of {said_in_all} utterances {emotions} have an emotion, "
+        f"{dropped} were dropped, {said_in_all - emotions - dropped} are lost"
+    )
+    for sid, each in ends.items():
+        ids = [event["utterance_id"] for event in each]
+        assert len(ids) == len(set(ids)), f"{sid}: an utterance has two ends"
+        assert len({event["event_id"] for event in told[sid]}) == len(told[sid])
+        assert ids == sorted(ids, key=lambda uid: int(uid.partition(".")[2]))
+        assert ids[-after:] == [f"anna.{n}" for n in range(before + during, total)]  # it went on
+
+
+async def _writes(tally: Tally) -> bool:
+    acknowledged = len(tally.acknowledged)
+    await asyncio.sleep(0.02)
+    return len(tally.acknowledged) > acknowledged
+
+
+def _is_end(event: Event) -> bool:
+    return event["type"] == "utterance.dropped" or bool(event.get("is_final"))
