@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 Ready = Callable[[], None]
 _FLUSH_S = 5.0  # for what the outbox still holds at the end
+_AGAIN_S = 0.5  # between two attempts to cancel
 _SHUTDOWN_S = 2.0  # for requests under way
 
 
@@ -111,9 +112,11 @@ async def _close(runner: web.AppRunner, rooms: Rooms, outbox: Outbox, carrier: a
         except TimeoutError:
             log.error("ingest: %s messages could not be written to Redis and are lost", len(outbox))
         finally:
-            carrier.cancel()
-            with suppress(asyncio.CancelledError):
-                await carrier  # raises what ended it, if it ended by itself
+            while not carrier.done():  # redis-py may swallow a cancellation (asyncio.wait_for of Python 3.11)
+                carrier.cancel()
+                await asyncio.wait({carrier}, timeout=_AGAIN_S)
+            if not carrier.cancelled():
+                carrier.result()  # raises what ended it, if it ended by itself
 
 
 async def worker(modality: Modality, config: Settings, name: str, stop: asyncio.Event, ready: Ready) -> None:

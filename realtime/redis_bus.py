@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 MAX_BLOCK_MS = 2000  # no read waits longer on the server, so that a dead link shows by the socket timeout
 
+_MOST_CONNECTIONS = 1000  # of one client; a subscriber holds one (live_events.max_subscribers)
 _BACKOFF_FIRST_S = 0.05
 _BACKOFF_CAP_S = 1.0
 _BATCH_COUNT = 64  # messages of one pipeline, and the bytes after which it is closed
@@ -97,6 +98,7 @@ def connect(config: RedisConfig) -> Client:
         "socket_timeout": config.socket_timeout_s,
         "socket_keepalive": True,
         "health_check_interval": 10,
+        "max_connections": _MOST_CONNECTIONS,
         "retry": Retry(NoBackoff(), 0),
     }
     url = config.url or ""
