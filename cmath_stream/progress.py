@@ -26,15 +26,19 @@ class Rate(ProgressColumn):
 
 
 def bars(*, quiet: bool = False) -> Progress:
-    """On standard error, gone when it is done; `quiet` = not shown. Standard output stays as it is."""
+    """On standard error where that is a terminal, gone when it is done; `quiet` = not shown.
+
+    Standard output stays as it is.
+    """
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         Rate(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
         redirect_stdout=False,  # else rich would send events to the terminal that belong into a pipe
-        disable=quiet,
+        disable=quiet or not console.is_terminal,
     )

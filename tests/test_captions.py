@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,6 +115,23 @@ def test_malformed_text_is_named_by_file_and_line(
         parse(text, "file")
     assert str(caught.value).startswith(where)
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_terminal_would_obey_is_in_no_caption() -> None:
+    evil = "\x1b]0;title\x07 Hi\x9b2J \u202ethere\u2066!"
+    plain = [Caption(0.0, 1.0, "]0;title Hi 2J there !")]
+    assert parse_json(f'[{{"start_s": 0, "end_s": 1, "text": {json.dumps(evil)}}}]') == {None: plain}
+    assert parse_srt(f"1\n00:00:00,000 --> 00:00:01,000\n{evil}\n") == {None: plain}
+    joined = "\u0646\u200c\u0645"  # a Persian word is spelled with a joiner
+    assert parse_stm(f"x 1 a 0 1 {joined}") == {"a": [Caption(0.0, 1.0, joined)]}
+
+
+def test_an_stm_of_several_recordings_is_one_of_them_where_it_is_asked_for(tmp_path: Path) -> None:
+    text = "one 1 a 0 1 Hi\ntwo 1 a 2 3 Bye\n"
+    assert [c.text for c in parse_stm(text)["a"]] == ["Hi", "Bye"]
+    assert parse_stm(text, recording="two") == {"a": [Caption(2.0, 3.0, "Bye")]}
+    with pytest.raises(MediaError, match="no words of recording 'three'; it knows: one, two"):
+        parse_stm(text, "STM", "three")
 
 
 def test_read_chooses_by_suffix(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,18 +23,12 @@ from cmath_stream.cli import app
 from cmath_stream.events import Event
 from realtime.recording import Recording
 from tests.machines import tiny_replay
+from tests.replay_files import write_wav
 from tests.test_cli import one_line, run
 
 DEMO = Path("cmath_stream/demo")
 Quickly = Callable[..., Any]  # the command's words → what click says of it
 WORDS = {"CMATH_STREAM__TEXT__WHISPER": "none"}
-
-
-def write_wav(path: Path, pcm: np.ndarray, rate: int = 16_000) -> Path:
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, rate, 0, "NONE", ""))
-        file.writeframes((pcm.clip(-1, 1) * 32767).astype("<i2").tobytes())
-    return path
 
 
 @pytest.fixture(scope="module")

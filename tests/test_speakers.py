@@ -18,7 +18,7 @@ from cmath_stream.sources.attribution import attribute
 from realtime.errors import MediaError
 from realtime.rttm import Turn
 from tests.machines import tiny_replay
-from tests.test_replay_cli import write_wav
+from tests.replay_files import write_wav
 from workers.speakers import Heard, hear, tell_apart
 
 VALID = jsonschema.Draft202012Validator(events.schema(), format_checker=jsonschema.FormatChecker())
