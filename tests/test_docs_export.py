@@ -16,6 +16,8 @@ from tests.sessions import lines, publish, short_call
 DOCUMENT = ROOT / "docs" / "EXPORT.md"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_command_works_and_prints_what_it_says(tmp_path: Path, own_server: RedisServer) -> None:
     (tmp_path / "call.jsonl").write_text(lines(short_call()), "utf-8")
     (tmp_path / "call.mp4").touch()

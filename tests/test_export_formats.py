@@ -111,6 +111,7 @@ class _Endless:
             yield {**call[number % len(call)], "seq": number + 1, "note": "x" * 1000}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_a_long_call_is_never_in_memory(name: str, tmp_path: Path) -> None:
     form: Any = FORMATS[name]

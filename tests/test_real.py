@@ -17,6 +17,8 @@ from realtime.messages import Message, Segment
 from realtime.recording import Recording
 from realtime.vad import VadModel
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def conversations(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:

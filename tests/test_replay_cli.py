@@ -76,6 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, speech: np.ndarray) -> Iter
     yield made
 
 
+@pytest.mark.slow
 def test_each_recording_of_a_folder_has_a_file_and_a_line(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     labels = tmp_path / "labels.csv"
