@@ -77,9 +77,7 @@ def test_the_two_of_the_demo_are_told_apart_in_one_track(machine: Replay, tmp_pa
         found = attribute(machine, talk.path, speakers, lambda _: None)
         heard_s, wrong_s = confusion(talk.turns, found.turns)
         assert heard_s > 30 and wrong_s / heard_s < 0.1
-        assert found.note.startswith(
-            "2 voices told apart by sound alone, which is a guess: mean confidence 0."
-        )
+        assert "voices told apart by sound alone, which is a guess: mean confidence 0." in found.note
 
 
 def test_confusion_by_hand() -> None:
