@@ -6,6 +6,7 @@ import json
 import shutil
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,11 +95,12 @@ def _features(path: Path) -> None:
     """Two videos in the shape that the shipped checkpoint `mosi-provided` takes; the numbers mean nothing."""
     rng = np.random.default_rng(0)
     widths = {"text": 100, "audio": 73, "visual": 100}
+    columns: dict[str, Any] = {name: rng.normal(size=(8, width)) for name, width in widths.items()}
     np.savez(
         path,
         dialogue=np.repeat(["video-1", "video-2"], 4),
         utterance=np.tile(np.arange(4), 2),
         label=rng.integers(0, 2, 8),
         classes=np.array(["negative", "positive"]),
-        **{name: rng.normal(size=(8, width)).astype(np.float32) for name, width in widths.items()},
+        **columns,
     )
