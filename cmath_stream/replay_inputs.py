@@ -81,9 +81,10 @@ def many(inputs: Sequence[str], options: Options, out: Path) -> list[Task]:
         raise usage("with --each names folders of captions, not files", "--captions")
     _check_shared(options, 1)
     files, roots = _files(inputs)
+    every = {name: file for file, name in named(files, roots).items()}  # one that is named twice is one
     return [
         Task(_asked(file, name, options), out / f"{name}.jsonl", file.stat().st_size)
-        for file, name in named(files, roots).items()
+        for name, file in every.items()
     ]
 
 
