@@ -19,10 +19,11 @@ from realtime.backlog import Backlog
 from realtime.errors import SettingsError
 from realtime.live_events import LiveEvents
 from realtime.messages import Modality
-from realtime.redis_bus import Outbox, RedisConfig, Writer, check, connect
+from realtime.redis_bus import RedisConfig, check, connect
 from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog
 from realtime.redis_lease import ShardLeases
+from realtime.redis_outbox import Outbox, Writer
 from realtime.redis_reader import GroupReader
 from realtime.register import Register
 from realtime.server import IngestConfig, make_app

@@ -6,8 +6,9 @@ import asyncio
 
 from realtime import telemetry
 from realtime.backlog import Backlog
-from realtime.redis_bus import RedisConfig, Writer, connect
+from realtime.redis_bus import RedisConfig, connect
 from realtime.redis_cluster import Client
+from realtime.redis_outbox import Writer
 from realtime.redis_reader import GroupReader
 from tests.conftest import entries, make_segment, read_all, until
 

@@ -15,9 +15,10 @@ from cmath_stream.console import table
 from realtime.dead_letters import DeadLetters
 from realtime.errors import CmathStreamError, OperatorError
 from realtime.messages import Segment
-from realtime.redis_bus import RedisConfig, Writer, connect
+from realtime.redis_bus import RedisConfig, connect
 from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog
+from realtime.redis_outbox import Writer
 from realtime.redis_reader import GroupReader
 from realtime.redis_server import RedisServer
 from tests.conftest import entries, make_segment, read_all

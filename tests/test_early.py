@@ -33,10 +33,11 @@ from realtime.messages import (
     Message,
     Modality,
 )
-from realtime.redis_bus import Outbox, RedisConfig, Writer
+from realtime.redis_bus import RedisConfig
 from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog
 from realtime.redis_lease import ShardLeases
+from realtime.redis_outbox import Outbox, Writer
 from realtime.redis_reader import GroupReader
 from realtime.segmenter import HeardFrame, SegmenterConfig
 from realtime.session import LiveSession, SessionConfig

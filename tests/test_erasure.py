@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 from cmath_stream.cli import app
 from realtime.erasure import Erasure, Sought
 from realtime.errors import OperatorError
-from realtime.redis_bus import RedisConfig, Writer, connect
+from realtime.redis_bus import RedisConfig, connect
 from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog
+from realtime.redis_outbox import Writer
 from realtime.redis_reader import GroupReader
 from realtime.redis_server import RedisServer
 from realtime.register import HELD_S, Held

@@ -12,8 +12,9 @@ import pytest
 
 from realtime.errors import BusError
 from realtime.messages import Picture, SegmentWithdrawn
-from realtime.redis_bus import Outbox, RedisConfig, Writer, check, connect
+from realtime.redis_bus import RedisConfig, check, connect
 from realtime.redis_cluster import Client
+from realtime.redis_outbox import Outbox, Writer
 from realtime.redis_reader import GroupReader
 from realtime.redis_server import RedisServer
 from tests.conftest import (

@@ -32,10 +32,11 @@ from realtime.messages import (
     UtteranceEnded,
     UtteranceStarted,
 )
-from realtime.redis_bus import Outbox, RedisConfig, Writer, answering, check, connect
+from realtime.redis_bus import RedisConfig, answering, check, connect
 from realtime.redis_cluster import Client, node_url
 from realtime.redis_events import EventLog
 from realtime.redis_lease import ShardLeases
+from realtime.redis_outbox import Outbox, Writer
 from realtime.redis_pages import entries
 from realtime.redis_reader import GroupReader
 from tests.checkpoints import tiny

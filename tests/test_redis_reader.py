@@ -9,9 +9,10 @@ import pytest
 
 from realtime.errors import WireError
 from realtime.messages import FeaturesMissing, Picture, Segment, UtteranceStarted
-from realtime.redis_bus import RedisConfig, Writer, connect
+from realtime.redis_bus import RedisConfig, connect
 from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog
+from realtime.redis_outbox import Writer
 from realtime.redis_reader import Delivery, GroupReader
 from realtime.redis_server import RedisServer
 from tests.conftest import (

@@ -28,10 +28,11 @@ from realtime.messages import (
     UtteranceEnded,
     UtteranceStarted,
 )
-from realtime.redis_bus import RedisConfig, Writer
+from realtime.redis_bus import RedisConfig
 from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog, Fenced
 from realtime.redis_lease import ShardLeases
+from realtime.redis_outbox import Writer
 from realtime.redis_reader import Delivery, GroupReader
 from tests.checkpoints import tiny
 from tests.conftest import until

@@ -23,9 +23,10 @@ from realtime.messages import (
     Segment,
     Transcript,
 )
-from realtime.redis_bus import RedisConfig, Writer, connect
+from realtime.redis_bus import RedisConfig, connect
 from realtime.redis_cluster import Client
 from realtime.redis_events import EventLog
+from realtime.redis_outbox import Writer
 from realtime.redis_reader import GroupReader
 from realtime.redis_server import RedisServer
 from tests.conftest import make_features, make_segment, make_started, make_transcript, until

@@ -28,7 +28,7 @@ from realtime.messages import (
     Segment,
     Transcript,
 )
-from realtime.redis_bus import Writer
+from realtime.redis_outbox import Writer
 from realtime.redis_reader import Delivery, GroupReader
 from realtime.wall_clock import NowMs, local_ms
 from workers.extractor import Extractor
