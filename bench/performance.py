@@ -84,6 +84,10 @@ def _model(raw: Raw) -> str:
         for way, runtime in dict.fromkeys((way, runtime) for way, runtime, _ in ms)
     ]
     floors, fusion = raw["floors"], raw["fusion"]
+    floors_said = _wrapped(
+        f"Floors: this core multiplies at {floors['gflops']:g} GFLOP/s at best and reads",
+        f"{floors['read_gb_s']:g} GB/s of a matrix that no cache holds.",
+    )
     floor = {(row["way"], row["batch"]): row for row in floors["rows"]}
     best = fusion["runtime"]
     marks = {
@@ -103,8 +107,12 @@ def _model(raw: Raw) -> str:
             f"{ms['step', best, b] / _step_floor(floor, b):.1f}x" for b in batches
         ],
     }
+    card = raw.get("card")
+    if card:  # floors are those of a core
+        marks = {name: cells for name, cells in marks.items() if "floor" not in name}
     lines = [
-        f"## The model: d {raw['width']}, W {raw['window']}, {len(raw['modalities'])} modalities, one thread",
+        f"## The model: d {raw['width']}, W {raw['window']}, {len(raw['modalities'])} modalities, one thread"
+        + (f", one {card}" if card else ""),
         "",
         _wrapped(
             f"`cmath-stream bench model --width {raw['width']} --window {raw['window']}`; {_machine(raw)}.",
@@ -115,11 +123,7 @@ def _model(raw: Raw) -> str:
         "",
         table(["mark", *(f"batch {b}" for b in batches)], [[name, *cells] for name, cells in marks.items()]),
         "",
-        _wrapped(
-            f"Floors: this core multiplies at {floors['gflops']:g} GFLOP/s at best and reads",
-            f"{floors['read_gb_s']:g} GB/s of a matrix that no cache holds.",
-        ),
-        "",
+        *([] if card else [floors_said, ""]),
         _wrapped(
             f"The fusion's engine ({best}) answers {fusion['utterances_per_second']:,} utterances a second",
             f"for {fusion['concurrent_calls']} calls on one core, **{fusion['ratio']:g} times** what calling",

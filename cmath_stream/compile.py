@@ -109,10 +109,10 @@ def read_card(path: Path) -> dict[str, Any] | None:
 
 
 def build(engine: Engine, name: RuntimeName) -> Path:
-    """Compile what the engine runs, check nothing, and keep it; returns the folder.
+    """Compile what the engine runs, try it beside eager, and keep it; returns the folder.
 
-    Written elsewhere and moved in one step, so that half an engine is never found.
-    Raises RuntimeUnavailable.
+    Written elsewhere and moved in one step, so that half an engine is never found, nor one that is off or
+    that ends the process which loads it: a fusion never meets it. Raises RuntimeUnavailable.
     """
     wanted = identity(engine, name)
     target = where(wanted)
@@ -124,6 +124,9 @@ def build(engine: Engine, name: RuntimeName) -> Path:
             path = partial / f"{program.name}{runtime(name).suffix}"
             runtime(name).build(program, path)
             files[path.name] = _sha256(path)
+        off = [each for each in check(engine, _loaded(engine, name, partial, 1)) if not each.within]
+        if off:
+            raise RuntimeUnavailable(f"{name}: {off[0].program} is {off[0].difference:.1e} from eager")
         (partial / _CARD).write_text(json.dumps({"identity": asdict(wanted), "files": files}, indent=2))
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
@@ -134,7 +137,10 @@ def build(engine: Engine, name: RuntimeName) -> Path:
 
 def load(engine: Engine, name: RuntimeName, threads: int) -> dict[ProgramName, Call]:
     """What `Engine.use` takes, of a built engine. Raises RuntimeUnavailable."""
-    path = where(identity(engine, name))
+    return _loaded(engine, name, where(identity(engine, name)), threads)
+
+
+def _loaded(engine: Engine, name: RuntimeName, path: Path, threads: int) -> dict[ProgramName, Call]:
     calls = {key: eager(program) for key, program in engine.programs.items()}
     for key in _needed(engine):
         calls[key] = runtime(name).load(path / f"{key}{runtime(name).suffix}", threads)

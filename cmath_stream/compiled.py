@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cmath_stream import compile as compiling
 from cmath_stream.prediction import EngineConfig
 from cmath_stream.programs import ProgramName
-from cmath_stream.runtimes import RUNTIMES, Call, RuntimeName
+from cmath_stream.runtimes import RUNTIMES, Call, RuntimeName, device_of
 from realtime import telemetry
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ async def keep_compiled(engine: Engine, fusion: FusionConfig, use: Use) -> None:
     name = compiling.chosen(config.runtime)
     if name == "eager":
         return
-    if config.runtime == "auto" and name != "tensorrt":
+    if config.runtime == "auto" and device_of(name).type != "cuda":
         log.info("the model runs eagerly; `cmath-stream engine build` compiles it for this machine")
         return
     telemetry.ENGINE_FALLBACK_TOTAL.labels(reason="not_built").inc()

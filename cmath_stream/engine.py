@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from cmath_stream.checkpoint import Checkpoint
+from cmath_stream.cuda_graphs import buckets
 from cmath_stream.memory import Pages, Span
 from cmath_stream.prediction import EngineConfig, EngineInfo, Prediction
 from cmath_stream.programs import Program, ProgramName, Shape, page_shapes, programs
@@ -90,10 +91,10 @@ class Engine:
         return all(dims.get(name) == vector.size for name, vector in vectors.items())
 
     def warm_up(self) -> None:
-        """Run a batch of one and a full one, through the true path."""
+        """Run a batch of every size that a card records, through the true path."""
         torch.set_num_threads(self._config.threads)
         dims = dict(self._model.dims)
-        for size in {1, self._config.batch}:
+        for size in buckets(self._config.batch):
             vectors = {m: np.zeros(dims[m], np.float32) for m in self.modalities}
             self.step([(Row("warm-up", 0, vectors),) for _ in range(size)])
 

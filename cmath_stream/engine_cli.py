@@ -19,6 +19,7 @@ class RuntimeOption(StrEnum):
 
     auto = "auto"
     tensorrt = "tensorrt"
+    cuda = "cuda"
     inductor = "inductor"
     onnx = "onnx"
 

@@ -13,7 +13,7 @@ class EngineConfig:
     batch: int = 32  # most windows of one call
     threads: int = 1  # the model is small: more threads cost more than they give
     window: int = 32  # utterances seen by a checkpoint that was trained without a window of its own
-    runtime: Literal["auto", "tensorrt", "inductor", "onnx", "eager"] = "auto"
+    runtime: Literal["auto", "tensorrt", "cuda", "inductor", "onnx", "eager"] = "auto"
     precision: Literal["fp32", "fp16"] = "fp32"  # fp16 on a GPU
     remembered: int = 2048  # utterances whose keys and values are kept, of all sessions; 9 kB at width 128
     abstain_below: float | None = None  # None: the checkpoint's own threshold

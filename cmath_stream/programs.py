@@ -29,6 +29,11 @@ class Program:
     module: nn.Module  # in eval mode, without gradients
     shape: Shape
 
+    @property
+    def held(self) -> int:
+        """How many inputs, the first ones, are pages: not of the batch, and left where they lie."""
+        return 2 if self.name == "ask" else 0
+
     def inputs(self, batch: int, seed: int = 0) -> tuple[Any, ...]:
         """Random inputs that make sense, of this batch size."""
         return _inputs(self, batch, torch.Generator().manual_seed(seed))
@@ -37,7 +42,7 @@ class Program:
         """Traced, with a batch of 1 to the most."""
         inputs = self.inputs(min(3, self.shape.batch))
         batch = Dim("batch", min=1, max=self.shape.batch)
-        axes = [{} if self.name == "ask" and place < 2 else {0: batch} for place in range(len(inputs))]
+        axes = [{} if place < self.held else {0: batch} for place in range(len(inputs))]
         shapes = tuple(
             tuple(axis for _ in each) if isinstance(each, tuple) else axis
             for each, axis in zip(inputs, axes, strict=True)

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from cmath_stream.cuda_graphs import Recorded
 from cmath_stream.programs import Program
 from realtime.errors import CmathStreamError
 
-RuntimeName = Literal["tensorrt", "inductor", "onnx", "eager"]
+RuntimeName = Literal["tensorrt", "cuda", "inductor", "onnx", "eager"]
 RUNTIMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
 
 Call = Callable[..., tuple[Tensor, ...]]
@@ -157,6 +158,34 @@ class TensorRT:
         return call
 
 
+class CudaGraphs:
+    """The exported program on a card, recorded and replayed (cmath_stream.cuda_graphs)."""
+
+    suffix = ".pt2"
+
+    def missing(self) -> str | None:
+        return None if torch.cuda.is_available() else "a CUDA device"
+
+    def build(self, program: Program, path: Path) -> None:
+        if missing := self.missing():
+            raise RuntimeUnavailable(f"cuda needs {missing}")
+        from torch.export.passes import move_to_device_pass
+
+        torch.export.save(move_to_device_pass(program.exported(), "cuda"), str(path))
+
+    def load(self, path: Path, threads: int) -> Call:
+        try:
+            exported = torch.export.load(str(path))
+        except RuntimeError as error:
+            raise RuntimeUnavailable(f"{path}: {str(error).partition(chr(10))[0]}") from error
+        named = {node.name: node.meta["val"] for node in exported.graph.nodes if node.op == "placeholder"}
+        batched = [
+            isinstance(named[name].shape[0], torch.SymInt) for name in exported.graph_signature.user_inputs
+        ]
+        (sizes,) = exported.range_constraints.values()
+        return Recorded(exported.module(), batched, int(sizes.upper))
+
+
 def tensorrt_inputs(program: Program, torch_tensorrt: Any) -> tuple[Any, ...]:
     """The profile: a batch of 1 to the most, best at the most; what has no batch axis is fixed."""
     small, best = program.inputs(1), program.inputs(program.shape.batch)
@@ -175,10 +204,15 @@ def _on_cuda(inputs: Any) -> Any:
 
 def device_of(name: str) -> torch.device:
     """Where a runtime computes, and leaves its answers."""
-    return torch.device("cuda" if name == "tensorrt" else "cpu")
+    return torch.device("cuda" if name in ("tensorrt", "cuda") else "cpu")
 
 
-_BY_NAME: dict[RuntimeName, Runtime] = {"tensorrt": TensorRT(), "inductor": Inductor(), "onnx": Onnx()}
+_BY_NAME: dict[RuntimeName, Runtime] = {
+    "tensorrt": TensorRT(),
+    "cuda": CudaGraphs(),
+    "inductor": Inductor(),
+    "onnx": Onnx(),
+}
 
 
 def runtime(name: RuntimeName) -> Runtime:

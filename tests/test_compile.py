@@ -90,6 +90,17 @@ def test_a_check_finds_what_is_off(checkpoint: Checkpoint) -> None:
     assert {row.program for row in rows if not row.within} == {"ask"}
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_an_engine_that_is_off_is_not_kept(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compiling, "TOLERANCE", {"fp32": -1.0})
+    with pytest.raises(RuntimeUnavailable, match="onnx: remember is .* from eager"):
+        compiling.build(Engine(checkpoint, SMALL), "onnx")
+    assert list(compiling.folder().iterdir()) == []
+
+
 @pytest.mark.parametrize("change", ["model", "shape", "machine", "file", "half", "nothing"])
 def test_another_model_shape_or_machine_is_not_taken(
     change: str, onnx_engine: Path, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -177,7 +188,7 @@ async def test_eager_that_was_asked_for_is_left_alone(checkpoint: Checkpoint) ->
 
 
 async def test_auto_does_not_compile_on_a_machine_without_a_card(checkpoint: Checkpoint) -> None:
-    if compiling.chosen("auto") == "tensorrt":
+    if compiling.chosen("auto") in ("tensorrt", "cuda"):
         pytest.skip("there is a card")
     engine = Engine(checkpoint, SMALL)
 
