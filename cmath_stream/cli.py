@@ -32,6 +32,7 @@ from cmath_stream import (
 )
 from cmath_stream.console import RedisUrl, plain_line, set_up_logging
 from realtime.errors import CmathStreamError, SettingsError
+from realtime.garbage import keep_what_is_loaded
 
 if TYPE_CHECKING:
     from cmath_stream.config import Settings
@@ -282,6 +283,7 @@ def config_show(context: typer.Context) -> None:
 
 
 def _say_ready() -> None:
+    keep_what_is_loaded()
     print("ready", flush=True)  # the supervisor waits for this line
 
 
