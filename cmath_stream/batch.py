@@ -21,6 +21,7 @@ from cmath_stream.feeds import Asked, open_feed
 from cmath_stream.offline import Machines
 from cmath_stream.replaying import Told, event_file, write
 from realtime.errors import CmathStreamError, ModelUnavailable, SettingsError
+from realtime.taping import SUFFIX
 
 MEDIA = frozenset(
     ".3gp .aac .ac3 .aif .aiff .amr .asf .au .avi .caf .f4v .flac .flv .m2ts .m4a .m4v .mka .mkv .mov .mp2 "
@@ -52,7 +53,8 @@ class Result:
 
 def found_in(folder: Path) -> list[Path]:
     """The recordings in a folder and below it, told by the suffix, in order of their names."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in MEDIA and p.is_file())
+    known = MEDIA | {SUFFIX}
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in known and p.is_file())
 
 
 def named(files: Sequence[Path], roots: Sequence[Path]) -> dict[Path, str]:
@@ -102,7 +104,7 @@ def replay_task(machines: Machines, task: Task, on_progress: Callable[[float], N
     told, said_s = Told(), 0.0
 
     try:
-        feed = open_feed(task.asked)
+        feed = open_feed(task.asked, machines.tape)
 
         def say(done: float) -> None:
             nonlocal said_s

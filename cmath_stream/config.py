@@ -16,6 +16,7 @@ from realtime.redis_bus import RedisConfig
 from realtime.server import IngestConfig
 from realtime.session import SessionConfig
 from realtime.status import StatusConfig
+from realtime.taping import TapeConfig
 from workers.audio import VoiceExtractorConfig
 from workers.extractor import Extractor
 from workers.face import FaceConfig
@@ -48,6 +49,7 @@ class Settings:
     visual: FaceConfig = field(default_factory=FaceConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     status: StatusConfig = field(default_factory=StatusConfig)
+    tape: TapeConfig = field(default_factory=TapeConfig)
 
 
 def load_settings(path: Path | None) -> Settings:

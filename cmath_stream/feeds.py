@@ -1,4 +1,4 @@
-"""What a replay is fed with, a class a kind of input: recordings, written dialogues, feature files.
+"""What a replay is fed with, a class a kind of input: recordings, live ones, written dialogues, features.
 
 A feed is opened (which says what is wrong with its files), then run once; when its events are through its
 notes say what a person should know about them. One feed is one conversation, or one file of conversations.
@@ -6,6 +6,7 @@ notes say what a person should know about them. One feed is one conversation, or
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,14 +17,17 @@ from cmath_stream.events import Event
 from cmath_stream.inputs import Source, channels, sources
 from cmath_stream.offline import Machines
 from cmath_stream.replay import sha256
-from cmath_stream.sources import dialogues, turns, written
+from cmath_stream.sources import dialogues, tapes, turns, written
 from cmath_stream.sources.attribution import attribute
 from cmath_stream.sources.clips import NOTHING, Clip, Clips, load_clip
 from cmath_stream.sources.dialogues import Spoken, Written
 from realtime import captions as caption_files
 from realtime.captions import Captions
-from realtime.errors import MediaError
+from realtime.errors import MediaError, SettingsError
 from realtime.recording import Recording
+from realtime.sealed import SealedReader, read_key
+from realtime.tape import from_bytes
+from realtime.taping import TapeConfig
 
 Progress = Callable[[float], None]  # how much of `total` is done; called from any thread
 FIND_OUT = 0
@@ -78,11 +82,16 @@ def is_features(path: Path) -> bool:
 
 def is_recording(path: Path) -> bool:
     """Whether a file is read as media: whatever is not known to be something else."""
-    return not (is_dialogues(path) or is_features(path))
+    return not (is_dialogues(path) or is_features(path) or tapes.is_tape(path))
 
 
-def open_feed(asked: Asked) -> Feed:
-    """Raises CmathStreamError, one line, for what cannot be read."""
+def open_feed(asked: Asked, tape: TapeConfig) -> Feed:
+    """`tape` names the key of recorded sessions.
+
+    Raises CmathStreamError, one line, for what cannot be read.
+    """
+    if tapes.is_tape(asked.files[0]):
+        return TapeFeed(asked, tape)
     if is_dialogues(asked.files[0]):
         return DialogueFeed(asked)
     if is_features(asked.files[0]):
@@ -144,6 +153,47 @@ class VoicesFeed:
         told = machine.run(people.sources, lambda done_s: on_progress(first_s + done_s), self._name)
         yield from found.marked(told, people.sources)
         self.notes = [found.note, *people.notes, *machine.missing]
+
+
+class TapeFeed:
+    """A recorded live session."""
+
+    in_seconds = True
+
+    def __init__(self, asked: Asked, config: TapeConfig) -> None:
+        (self._path,) = asked.files
+        if not config.key_file:
+            raise SettingsError(
+                f"{self._path.name} is sealed: say where its key is, as tape.key_file in the settings or in "
+                "CMATH_STREAM__TAPE__KEY_FILE"
+            )
+        self._reader = SealedReader(self._path, read_key(Path(config.key_file)))
+        self._contents = tapes.look_through(self._reader)
+        self.total = self._contents.length_s
+        self._unknown = 0
+        self._lacking: Counter[str] = Counter()
+
+    def run(self, machines: Machines, on_progress: Progress) -> Iterator[Event]:
+        machine, without = machines.full, self._contents.missing
+        session_id = machine.session_id(sha256(self._path))
+        told = tapes.messages(session_id, from_bytes(self._reader), on_progress)
+        for event in machine.tell(session_id, told, without):
+            if event["type"] == "emotion.utterance":
+                known = without.get(event["utterance_id"])
+                self._unknown += known is None
+                for name, each in event["modalities"].items():
+                    self._lacking[name] += not each["used"] and name not in (known or {})
+            yield event
+
+    @property
+    def notes(self) -> Sequence[str]:
+        notes = [] if self._contents.whole else ["the recording was cut off: the last second may be missing"]
+        if self._unknown:
+            notes.append(f"{self._unknown} utterances whose live answer the recording does not have")
+        elif lacking := +self._lacking:
+            counts = ", ".join(f"{name} {count}" for name, count in sorted(lacking.items()))
+            notes.append(f"utterances that lack here what they had live: {counts}")
+        return notes
 
 
 class DialogueFeed:

@@ -9,6 +9,7 @@ from cmath_stream.checkpoint_files import fingerprint, named
 from cmath_stream.config import Settings, load_checkpoint, make_extractor
 from cmath_stream.replay import Models, Replay
 from realtime.messages import MODALITIES
+from realtime.taping import TapeConfig
 from realtime.vad import VadModel
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ class Machines:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+
+    @property
+    def tape(self) -> TapeConfig:
+        """Where recorded sessions have their key."""
+        return self._settings.tape
 
     @cached_property
     def full(self) -> Replay:

@@ -8,9 +8,10 @@ of utterances ahead while the other loads the models, and then reads feelings in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cmath_stream.ahead import ahead
@@ -23,8 +24,10 @@ from realtime.conversation import Conversation, ConversationConfig
 from realtime.listener import Listener, hear
 from realtime.messages import (
     MODALITIES,
+    Answer,
     AudioChunk,
     Caption,
+    FeaturesMissing,
     Job,
     Message,
     Modality,
@@ -42,6 +45,8 @@ from workers.worker import speech_of
 
 if TYPE_CHECKING:
     from cmath_stream.engine import Engine
+
+Without = Mapping[str, Mapping[str, str]]  # by utterance, why it went without a modality
 
 _JOBS_AT_ONCE = 32  # utterances an extractor gets in one batch
 _BATCHES_AHEAD = 8  # heard and not yet read, some 10 MB each: as many as are heard while the models load
@@ -89,15 +94,17 @@ class Replay:
         session_id = self.session_id(name, facts)
         return self.tell(session_id, self.messages(session_id, sources, on_progress, name))
 
-    def tell(self, session_id: str, messages: Iterator[Message]) -> Iterator[Event]:
+    def tell(
+        self, session_id: str, messages: Iterator[Message], without: Without = MappingProxyType({})
+    ) -> Iterator[Event]:
         """The events of one conversation as the ingest has it, from SessionStarted to SessionClosed; of the
-        answers to an utterance the last alone."""
+        answers to an utterance the last alone. What is named in `without` is missing, as it once was."""
         seq = 0
         with ahead(_batches(messages), _BATCHES_AHEAD) as batches:
             models = self._load()
             fusion = SessionFusion(session_id, AssemblerConfig(models.modalities), models.engine)
             for batch in batches:
-                for event in self._events(models, fusion, batch):
+                for event in self._events(models, fusion, batch, without):
                     if event.get("is_final") is False:
                         continue  # nobody waits: what may still change is not told
                     seq += 1
@@ -138,7 +145,9 @@ class Replay:
             on_progress(now_s)
         yield from conversation.close(now_s, "end_of_file")
 
-    def _events(self, models: Models, fusion: SessionFusion, messages: list[Message]) -> Iterator[Event]:
+    def _events(
+        self, models: Models, fusion: SessionFusion, messages: list[Message], without: Without
+    ) -> Iterator[Event]:
         """Steps 7-11: jobs to the extractors, their answers and the rest to the fusion, then the model."""
         jobs = [self._job(message) for message in messages if isinstance(message, Segment | Transcript)]
         answers = zip(*(extractor.extract(jobs) for extractor in models.extractors), strict=True)
@@ -147,7 +156,8 @@ class Replay:
             if isinstance(message, Segment | Transcript):
                 for answer in next(answers):
                     if answer is not None:
-                        outcomes += fusion.push(replace(answer, attempt=message.attempt), _NO_TIME)
+                        answer = _as_it_was(replace(answer, attempt=message.attempt), without)
+                        outcomes += fusion.push(answer, _NO_TIME)
             else:
                 assert not isinstance(message, SegmentWithdrawn)  # nothing starts early where nobody waits
                 outcomes += fusion.push(message, _NO_TIME)
@@ -174,6 +184,22 @@ class Replay:
         same session."""
         told = repr((asdict(self.config), self._model_id, facts))
         return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def _as_it_was(answer: Answer, without: Without) -> Answer:
+    reason = without.get(answer.utterance_id, {}).get(answer.modality)
+    if reason is None:
+        return answer
+    if isinstance(answer, FeaturesMissing):
+        return replace(answer, reason=reason)
+    return FeaturesMissing(
+        answer.session_id,
+        answer.utterance_id,
+        answer.modality,
+        reason,
+        answer.took_ms,
+        attempt=answer.attempt,
+    )
 
 
 def sha256(path: Path) -> str:

@@ -41,7 +41,7 @@ def one(
     """
     scoring = None if gold is None else Scoring(gold)
     piped = out is None and redis is None
-    feed, told = open_feed(asked), Told()
+    feed, told = open_feed(asked, settings.tape), Told()
     kept: list[Event] = []
     told_in_redis: Publisher | None = None
     with ExitStack() as stack:

@@ -29,6 +29,7 @@ from realtime.register import Register
 from realtime.server import IngestConfig, make_app
 from realtime.session import Rooms
 from realtime.status import status_door
+from realtime.taping import Taping
 from realtime.vad import VadModel
 from realtime.wall_clock import NowMs, shared_clock
 from workers.worker import run_worker
@@ -65,7 +66,9 @@ async def ingest(config: Settings, stop: asyncio.Event, ready: Ready) -> None:
         def unread() -> int | None:
             return None if outbox.crowded else backlog.unread
 
-        rooms = Rooms(config.session, VadModel(), outbox.put, refuse, unread, now_ms)
+        events = EventLog(client, config.redis)
+        taping = Taping(config.tape, events)
+        rooms = Rooms(config.session, VadModel(), outbox.put, refuse, unread, now_ms, taping.conversation)
 
         register = Register(client, config.redis, lambda: rooms.sessions)
         registering = asyncio.create_task(register.run(), name="register")
@@ -73,8 +76,8 @@ async def ingest(config: Settings, stop: asyncio.Event, ready: Ready) -> None:
         async def is_ready() -> str | None:
             return refuse()
 
-        app = make_app(rooms, config.ingest, is_ready)
-        LiveEvents(EventLog(client, config.redis), rooms.open_session).add_routes(app)
+        app = make_app(rooms, config.ingest, is_ready, taping.records)
+        LiveEvents(events, rooms.open_session, records=taping.records).add_routes(app)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
         stopped = asyncio.create_task(_set(stop), name="until stopped")
         try:
@@ -87,7 +90,10 @@ async def ingest(config: Settings, stop: asyncio.Event, ready: Ready) -> None:
             stopped.cancel()
             watch.cancel()
             registering.cancel()
-            await _close(runner, rooms, outbox, carrier)
+            try:
+                await _close(runner, rooms, outbox, carrier)
+            finally:
+                await taping.close(_FLUSH_S)
 
 
 async def _set(event: asyncio.Event) -> None:

@@ -96,13 +96,14 @@ def erase(
 
     That is its keys, its events in the feed, its dead letters and its entries in
     the work streams. The last ones can go only once every worker has done with
-    them. Exit code 1 if anything is left.
+    them. Where the settings name a folder of recordings, its recording goes too.
+    Exit code 1 if anything is left.
 
     Takes the whole id of a session whose keys have expired, too: the feed keeps
     events longer. What subscribers have read, and Redis' own files until it
     rewrites them, are beyond its reach.
     """
-    from realtime.erasure import Erasure
+    from realtime.erasure import Erasure, erase_tape
     from realtime.errors import OperatorError
     from realtime.known_sessions import KnownSessions, is_id
 
@@ -114,6 +115,9 @@ def erase(
         return session_id, sought, await erasure.waits_for() if any(each.left for each in sought) else ""
 
     session_id, sought, waiting = ask(context, redis, job)
+    tape = context.obj.settings(redis).tape
+    if tape.folder:
+        sought.append(erase_tape(tape, session_id))
     typer.echo(f"session {session_id}")
     typer.echo(
         table([("LOOKED FOR", "FOUND", "LEFT"), *((each.what, each.found, each.left) for each in sought)])

@@ -20,6 +20,7 @@ from realtime.redis_bus import RedisConfig
 from realtime.redis_cluster import Client
 from realtime.redis_pages import entries, paged
 from realtime.redis_trim import floors, order, trim
+from realtime.taping import TapeConfig
 
 _LOOK_S = 0.2
 
@@ -124,3 +125,14 @@ class Erasure:
     async def _delete(self, stream: str, ids: Sequence[bytes]) -> None:
         for some in paged(ids):
             await self._client.xdel(stream, *some)
+
+
+def erase_tape(config: TapeConfig, session_id: str) -> Sought:
+    """The recording of a session, in the folder that this machine's settings name. Raises OperatorError."""
+    path = config.path_of(session_id)
+    found = path.exists()
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OperatorError(f"the recording {path} cannot be removed: {error.strerror}") from None
+    return Sought(f"recordings in {config.folder}", int(found), int(path.exists()))

@@ -2,7 +2,7 @@
 
     GET /v1/sessions/{room or session id}/events?from=ID&final=1    text/event-stream
     GET /v1/sessions/{room or session id}/ws?from=ID&final=1        {"id": "…", "event": {…}} a message
-    GET /v1/rooms/{room}                                            {"room", "session_id", "purpose"}
+    GET /v1/rooms/{room}                    {"room", "session_id", "purpose", "recorded"}
 
 A subscriber is one handler that reads Redis for itself and waits for its own client: who reads slowly, or
 not at all, holds up nobody, and what waits for them waits in Redis.
@@ -55,17 +55,22 @@ class _Wanted:
 
 
 class LiveEvents:
-    """The subscribers of this process and their routes. `session_of` gives the open session of a room."""
+    """The subscribers of this process and their routes.
+
+    `session_of` gives the open session of a room, `records` says whether its sessions are recorded.
+    """
 
     def __init__(
         self,
         log: EventLog,
         session_of: Callable[[str], OpenSession | None],
         config: LiveEventsConfig = LiveEventsConfig(),
+        records: Callable[[str], bool] = lambda _room: False,
     ) -> None:
         self._log = log
         self._session_of = session_of
         self._config = config
+        self._records = records
         self._closing = False
         self.subscribers = 0
 
@@ -80,12 +85,12 @@ class LiveEvents:
         self._closing = True
 
     async def _room(self, request: web.Request) -> web.Response:
-        """What somebody should know before they enter: whether people are there, and what for."""
+        """What somebody should know before they enter: who is there, what for, and whether it is kept."""
         room = require_name("room", request.match_info["room"])
         grant_of(request).require(room, "publish", "subscribe")
         session = self._session_of(room)
         told = {"session_id": session.id, "purpose": session.purpose} if session else {}
-        body = {"room": room, "session_id": None, "purpose": None} | told
+        body = {"room": room, "session_id": None, "purpose": None, "recorded": self._records(room)} | told
         return web.json_response(body, headers={"Cache-Control": "no-store"})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:

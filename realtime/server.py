@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -72,9 +72,15 @@ class IngestConfig:
 
 
 def make_app(
-    rooms: Rooms, config: IngestConfig, ready: status.Ready = status.always_ready
+    rooms: Rooms,
+    config: IngestConfig,
+    ready: status.Ready = status.always_ready,
+    records: Callable[[str], bool] = lambda _room: False,
 ) -> web.Application:
-    """The application. Raises SettingsError for an open door to the network, or keys that cannot be read."""
+    """The application; `records` says whether sessions of a room are recorded.
+
+    Raises SettingsError for an open door to the network, or keys that cannot be read.
+    """
     require_token_off_loopback(config.host, config.token, signed=config.jwt.enabled)
     verifier = Verifier(config.jwt) if config.jwt.enabled else None
     if allowed := config.purposes.allow_restricted:
@@ -88,7 +94,7 @@ def make_app(
         dead_peer_s=config.dead_peer_s,
     )
     limit = RateLimit(config.requests_per_s, config.requests_burst)
-    whip = Whip(rooms, peer_config, config.max_participants, limit, pictures, config.purposes)
+    whip = Whip(rooms, peer_config, config.max_participants, limit, pictures, config.purposes, records)
     app = web.Application(
         middlewares=[cors_middleware, socket_middleware, bearer_middleware(config.token, verifier)]
     )

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 Emit = Callable[[Message], None]
 Refuse = Callable[[], str | None]
 Unread = Callable[[], int | None]
+Converse = Callable[[str, str, ConversationConfig, int, float], Conversation]  # the room, and its arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +69,15 @@ class Rooms:
         refuse: Refuse = lambda: None,
         unread: Unread = lambda: 0,
         now_ms: NowMs = local_ms,
+        converse: Converse = lambda _room, *how: Conversation(*how),
     ) -> None:
         """`refuse` says why nobody new can be served just now, or None; `unread`, how many jobs the slowest
-        extractor has not begun, None where that is not known."""
+        extractor has not begun, None where that is not known. `converse` makes a session's conversation."""
         self._config = config
         self._refuse = refuse
         self._unread = unread
         self._now_ms = now_ms
+        self._converse = converse
         self._early = False  # as it was allowed last
         self._hearing = Hearing(vad)
         self._emit = emit
@@ -94,7 +97,8 @@ class Rooms:
         """Seat a participant; opens the room's session if there is none.
 
         Raises SignalingError 409 when the participant is already seated, 503 when `refuse` says so, the
-        room's session is just being closed, or the workers cannot follow those that there are already.
+        room's session is just being closed, the workers cannot follow those that there are already, or its
+        conversation cannot be made.
         """
         if reason := self._refuse():
             raise SignalingError(503, reason)
@@ -103,9 +107,7 @@ class Rooms:
             unread = self._unread()
             if unread is not None and unread > self._config.full_backlog:
                 raise SignalingError(503, "the workers are behind: no new session just now")
-            session = self._sessions[room] = LiveSession(
-                room, purpose, self._config, self._emit, self._forget, self._may_start_early, self._now_ms()
-            )
+            session = self._sessions[room] = self._opened(room, purpose)
             telemetry.SESSIONS_ACTIVE.inc()
         config = self._config.conversation
         listener = Listener(config.segmenter.stall_s, nonverbal=config.nonverbal)
@@ -117,6 +119,15 @@ class Rooms:
             video=video,
             captions=captions,
             consent=consent,
+        )
+
+    def _opened(self, room: str, purpose: str | None) -> LiveSession:
+        config = self._config
+        conversation = self._converse(
+            room, secrets.token_hex(16), config.conversation, self._now_ms(), config.early_start_s
+        )
+        return LiveSession(
+            room, purpose, config, conversation, self._emit, self._forget, self._may_start_early
         )
 
     def open_session(self, room: str) -> OpenSession | None:
@@ -160,12 +171,12 @@ class LiveSession:
         room: str,
         purpose: str | None,
         config: SessionConfig,
+        conversation: Conversation,
         emit: Emit,
         forget: Callable[[str], None],
         may_start_early: Callable[[], bool],
-        start_unix_ms: int,
     ) -> None:
-        self.id = secrets.token_hex(16)
+        self.id = conversation.session_id
         self.purpose = purpose
         self.room = room
         self._config = config
@@ -173,7 +184,7 @@ class LiveSession:
         self._forget = forget
         self._may_start_early = may_start_early
         self._zero_s = time.monotonic()
-        self._conversation = Conversation(self.id, config.conversation, start_unix_ms, config.early_start_s)
+        self._conversation = conversation
         self._seats: dict[str, LiveSeat] = {}
         self._empty_since_s: float | None = 0.0
         self._closing: asyncio.Task[None] | None = None

@@ -77,14 +77,17 @@ class Whip:
         limit: RateLimit,
         pictures: Executor,
         purposes: PurposeConfig,
+        records: Callable[[str], bool],
     ) -> None:
-        """`limit` counts POST, PATCH and DELETE together, of each client address."""
+        """`limit` counts POST, PATCH and DELETE together, of each client address. `records` says whether
+        sessions of a room are recorded: then whoever joins has to have agreed to it."""
         self._rooms = rooms
         self._config = config
         self._limit = limit
         self._max_participants = max_participants
         self._pictures = pictures
         self._purposes = purposes
+        self._records = records
         self._resources: dict[str, _Resource] = {}
         self._ended: set[str] = set()  # of those, told to end and still closing
         self._joining = asyncio.Lock()  # so that two offers of one participant cannot both replace a third
@@ -149,6 +152,10 @@ class Whip:
             under_way = self._rooms.open_session(who.room)
             of_room = under_way.purpose if under_way else None
             self._purposes.require(who.purpose, of_room=of_room, consent=who.consent)
+            if who.consent is None and self._records(who.room):
+                raise SignalingError(
+                    403, "this room is recorded: join with consent=VERSION of a notice that says so"
+                )
             for other in list(self._resources.values()):
                 if other.room == who.room and other.peer.seat.participant_id == who.participant:
                     await other.peer.close("replaced")

@@ -5,6 +5,7 @@ between the pause and the decision lasts as long as the test wants.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from cmath_stream.events import Event
 from cmath_stream.prediction import EngineConfig
 from cmath_stream.service import FusionService
 from realtime import telemetry, wire
-from realtime.conversation import ConversationConfig
+from realtime.conversation import Conversation, ConversationConfig
 from realtime.hearing import Hearing
 from realtime.listener import Listener
 from realtime.messages import (
@@ -169,7 +170,8 @@ async def line_of(client: Client, folder: Path) -> AsyncIterator[Line]:
                 Length(modality, spec), reader, Writer(client, config), WorkerConfig(wait_ms=0), stop
             )
             tasks.create_task(work, name=f"worker {modality}")
-        session = LiveSession("r", None, CONFIG, outbox.put, lambda room: None, lambda: True, local_ms())
+        talk = Conversation(secrets.token_hex(16), CONFIG.conversation, local_ms(), CONFIG.early_start_s)
+        session = LiveSession("r", None, CONFIG, talk, outbox.put, lambda room: None, lambda: True)
         listener = Listener(SEGMENTER.stall_s)
         session.join("anna", hearing, listener, audio=True, video=False, captions=True)
         try:

@@ -17,6 +17,7 @@ from cmath_stream.replay import Replay
 from cmath_stream.sources.attribution import attribute
 from realtime.errors import MediaError
 from realtime.rttm import Turn
+from realtime.taping import TapeConfig
 from tests.machines import tiny_replay
 from tests.replay_files import write_wav
 from workers.speakers import Heard, hear, tell_apart
@@ -95,7 +96,7 @@ def test_events_say_that_a_participant_was_guessed(
     words = tmp_path / "words.json"
     lines = json.loads(Path("cmath_stream/demo/script.json").read_text("utf-8"))
     words.write_text(json.dumps([{k: line[k] for k in ("start_ms", "end_ms", "text")} for line in lines]))
-    feed = open_feed(Asked((talk.path,), speakers=2, captions=(words,)))
+    feed = open_feed(Asked((talk.path,), speakers=2, captions=(words,)), TapeConfig())
     told = list(feed.run(Machines.__new__(Machines), lambda _: None))
     for event in told:
         VALID.validate(event)

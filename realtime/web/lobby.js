@@ -9,6 +9,7 @@ export class Lobby {
     this._room = room;
     this._token = token;
     this._onJoin = onJoin;
+    this._recorded = false;
     byId("lobby-room").textContent = room;
     byId("agree").addEventListener("change", () => this._ready());
     byId("name").addEventListener("input", () => this._ready());
@@ -41,7 +42,10 @@ export class Lobby {
       say(byId("lobby-alert"), `The server refuses: ${(await answer.json()).detail}.`);
       return;
     }
-    const { session_id: session, purpose } = await answer.json();
+    const { session_id: session, purpose, recorded } = await answer.json();
+    byId("kept").hidden = !recorded;
+    byId("not-kept").hidden = recorded;
+    this._recorded = recorded;
     byId("lobby-state").textContent = session
       ? "A conversation is under way in this room."
       : "Nobody is here yet: you begin a conversation.";
@@ -77,7 +81,7 @@ export class Lobby {
         media,
         captions: captionsSupported && media !== "words" && byId("captions").checked,
         purpose: byId("purpose").value,
-        consent: byId("notice").dataset.version,
+        consent: byId("notice").dataset.version + (this._recorded ? "-recorded" : ""),
       });
       byId("lobby").hidden = true;
     } catch (error) {

@@ -1,0 +1,242 @@
+"""Sessions that are recorded: only where the operator names a folder, a key and rooms, and everybody agreed.
+
+A recorded session's conversation puts whatever goes into it on its tape first. The tape is sealed and written
+by a thread: a slow disk must not be heard. What cannot be kept ends the tape, never the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Protocol
+
+from realtime import tape
+from realtime.conversation import Conversation, ConversationConfig
+from realtime.errors import SettingsError, SignalingError
+from realtime.messages import Caption, Message, Picture
+from realtime.sealed import SealedWriter, read_key
+from realtime.segmenter import HeardFrame
+from realtime.settings import to_dict
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".tape"
+_PIECE_BYTES = 64 * 1024  # sealed at once
+_PIECE_S = 1.0  # and at least so often: what a crash may cost
+_MOST_WAITING = 256  # pieces that the disk is behind: 16 MB
+_POLL_MS = 1000
+_LAST_S = 30.0  # for the last answers, after a session has closed
+
+
+@dataclass(frozen=True, slots=True)
+class TapeConfig:
+    """What is recorded. Nothing, as long as no folder is named."""
+
+    folder: str = ""
+    key_file: str = ""  # 64 hexadecimal digits; whoever has them can hear the recordings
+    rooms: tuple[str, ...] = ()  # names, with * and ? as in file names
+
+    def __post_init__(self) -> None:
+        if self.folder and not self.key_file:
+            raise ValueError("recordings are sealed: key_file must name a key (openssl rand -hex 32)")
+
+    def records(self, room: str) -> bool:
+        """Whether sessions of this room are recorded."""
+        return bool(self.folder) and any(fnmatchcase(room, pattern) for pattern in self.rooms)
+
+    def path_of(self, session_id: str) -> Path:
+        """The file of a session; its name says nothing of the room."""
+        return Path(self.folder) / f"{session_id}{SUFFIX}"
+
+
+class Events(Protocol):
+    """Where the events of a session are read, see EventLog."""
+
+    async def read(
+        self, session_id: str | None, after_id: str, block_ms: int, count: int
+    ) -> list[tuple[str, dict[str, Any]]]: ...
+
+
+class Taping:
+    """The tapes of one process."""
+
+    def __init__(self, config: TapeConfig, events: Events) -> None:
+        """`events`: they say what an utterance went without. Raises SettingsError."""
+        self._config = config
+        self._events = events
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tape")
+        if config.folder:
+            self._key = read_key(Path(config.key_file))
+            try:
+                Path(config.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise SettingsError(f"tape.folder {config.folder}: {error.strerror}") from None
+
+    def records(self, room: str) -> bool:
+        """Whether sessions of this room are recorded."""
+        return self._config.records(room)
+
+    def conversation(
+        self, room: str, session_id: str, config: ConversationConfig, start_unix_ms: int, early_s: float
+    ) -> Conversation:
+        """A new conversation, on tape where the room's are. Raises SignalingError 503 where it cannot be."""
+        if not self.records(room):
+            return Conversation(session_id, config, start_unix_ms, early_s)
+        try:
+            file = SealedWriter(self._config.path_of(session_id), self._key)
+        except OSError as error:
+            log.error("session %s cannot be recorded: %s", session_id[:8], error.strerror)
+            raise SignalingError(503, "this room is recorded, and its recording cannot be written") from None
+        kept = Tape(file, self._thread, session_id[:8])
+        task = asyncio.create_task(self._follow(session_id, kept), name=f"tape {session_id[:8]}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        log.info("session %s is recorded", session_id[:8])
+        return TapedConversation(kept, session_id, config, start_unix_ms, early_s)
+
+    async def close(self, patience_s: float) -> None:
+        """Wait for the last answers so long, then end every tape."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=patience_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self._thread.shutdown()
+
+    async def _follow(self, session_id: str, kept: Tape) -> None:
+        after = "0"
+        try:
+            while time.monotonic() < kept.until_s:
+                for entry_id, event in await self._events.read(session_id, after, _POLL_MS, 100):
+                    after = entry_id
+                    if event["type"] == "emotion.utterance" and event["is_final"]:
+                        told = event["modalities"].items()
+                        missing = {name: each["reason"] for name, each in told if not each["used"]}
+                        kept.put(tape.Answered(event["utterance_id"], missing))
+                    elif event["type"] == "session.closed":
+                        return
+        finally:
+            kept.seal()
+
+
+class Tape:
+    """One file being written."""
+
+    def __init__(self, file: SealedWriter, thread: Executor, name: str) -> None:
+        """`thread` runs one thing at a time; `name` is for the log."""
+        self._file = file
+        self._thread = thread
+        self._name = name
+        self._piece = bytearray()
+        self._begun_s = 0.0  # when the first entry of the piece came
+        self._under_way: list[Future[None]] = []
+        self._over = False
+        self.until_s = float("inf")  # monotonic time until which answers may come
+
+    def put(self, entry: tape.Entry) -> None:
+        """Append; never waits, never raises."""
+        if self._over:
+            return
+        if isinstance(entry, tape.Closed):
+            self.until_s = time.monotonic() + _LAST_S
+        if not self._piece:
+            self._begun_s = time.monotonic()
+        self._piece += tape.to_bytes(entry)
+        if len(self._piece) >= _PIECE_BYTES or time.monotonic() - self._begun_s >= _PIECE_S:
+            self._send()
+
+    def seal(self) -> None:
+        """Nothing follows; the thread writes the end."""
+        if not self._over:
+            self._send()
+        if not self._over:
+            self._over = True
+            self._submit(self._file.close)
+
+    def _send(self) -> None:
+        piece, self._piece = bytes(self._piece), bytearray()
+        self._submit(lambda: self._file.write(piece))
+
+    def _submit(self, work: Callable[[], None]) -> None:
+        while self._under_way and self._under_way[0].done():
+            error = self._under_way.pop(0).exception()
+            if error is not None:
+                return self._give_up(str(error))
+        if len(self._under_way) >= _MOST_WAITING:
+            return self._give_up("the disk cannot follow")
+        self._under_way.append(self._thread.submit(work))
+
+    def _give_up(self, why: str) -> None:
+        log.error("the recording of session %s ends here: %s", self._name, why)
+        self._over = True
+        self._under_way.clear()
+        with suppress(RuntimeError):  # the thread has been shut down
+            self._thread.submit(self._file.abandon)
+
+
+class TapedConversation(Conversation):
+    """A conversation whose inputs are kept.
+
+    Who is recorded is also heard in the 16 bits that a tape has: both are the same samples.
+    """
+
+    def __init__(
+        self, kept: Tape, session_id: str, config: ConversationConfig, start_unix_ms: int, early_s: float
+    ) -> None:
+        super().__init__(session_id, config, start_unix_ms, early_s)
+        self._kept = kept
+
+    def start(self, room: str, purpose: str | None, clock: str) -> list[Message]:
+        """As in `Conversation`, and so are the others."""
+        config = to_dict(self._config)
+        self._kept.put(tape.Opened(room, purpose, clock, self._start_unix_ms, config))
+        return super().start(room, purpose, clock)
+
+    def join(
+        self,
+        pid: str,
+        now_s: float,
+        *,
+        audio: bool,
+        video: bool,
+        captions: bool,
+        consent: str | None = None,
+    ) -> list[Message]:
+        self._kept.put(tape.Joined(pid, now_s, audio, video, captions, consent))
+        return super().join(pid, now_s, audio=audio, video=video, captions=captions, consent=consent)
+
+    def push_audio(
+        self, pid: str, frames: list[HeardFrame], now_s: float, *, early: bool = False
+    ) -> list[Message]:
+        frames = tape.in_16_bits(frames)
+        self._kept.put(tape.Heard(pid, now_s, tuple(frames)))
+        return super().push_audio(pid, frames, now_s, early=early)
+
+    def push_picture(self, pid: str, picture: Picture) -> None:
+        self._kept.put(tape.Seen(pid, picture))
+        super().push_picture(pid, picture)
+
+    def push_caption(self, pid: str, caption: Caption, now_s: float) -> list[Message]:
+        self._kept.put(tape.Said(pid, now_s, caption))
+        return super().push_caption(pid, caption, now_s)
+
+    def expire(self, now_s: float) -> list[Message]:
+        self._kept.put(tape.Ticked(now_s))
+        return super().expire(now_s)
+
+    def leave(self, pid: str, now_s: float, reason: str) -> list[Message]:
+        self._kept.put(tape.Left(pid, now_s, reason))
+        return super().leave(pid, now_s, reason)
+
+    def close(self, now_s: float, reason: str) -> list[Message]:
+        out = super().close(now_s, reason)  # whoever is still there leaves first, and that is kept by itself
+        self._kept.put(tape.Closed(now_s, reason))
+        return out
