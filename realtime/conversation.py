@@ -56,6 +56,7 @@ class ConversationConfig:
     """What the ingest decides about utterances."""
 
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
+    text_only: bool = False  # feelings are read from words alone: never from a voice or a face
     nonverbal: bool = True  # laughter and cries are utterances too; costs a false one per knock or ring
     caption_grace_s: float = 0.8  # how long after its end an utterance waits for its caption
     pictures_per_utterance: int = 8
@@ -147,7 +148,8 @@ class Conversation:
 
     def push_picture(self, pid: str, picture: Picture) -> None:
         """One sampled picture; kept until no utterance can need it."""
-        self._participants[pid].pictures.append(picture)
+        if not self._config.text_only:
+            self._participants[pid].pictures.append(picture)
 
     def push_caption(self, pid: str, caption: Caption, now_s: float) -> list[Message]:
         """Words of one participant. Where no audio is sent, they are an utterance by themselves."""
@@ -171,7 +173,8 @@ class Conversation:
         words, its sound (16 kHz, as long as the words at most; may be empty) and its pictures."""
         who = self._participants[pid]
         who.pictures.clear()
-        who.pictures.extend(pictures)
+        for picture in pictures:
+            self.push_picture(pid, picture)
         return self._utter(who, said, pcm, now_s) + self._release(now_s)
 
     def expire(self, now_s: float) -> list[Message]:
@@ -290,11 +293,13 @@ class Conversation:
         start_ms, end_ms = round(cut.start_s * 1000), round(cut.end_s * 1000)
         pictures = self._pictures(who, start_ms, end_ms)
         reason = None if pictures else "no_frames" if who.video else "no_video"
+        if self._config.text_only:
+            reason = "text_only"
         return Segment(
             self.session_id, who.id, who.open_id, start_ms, end_ms, round(cut.pcm_start_s * 1000), cut.pcm,
             pictures, reason, *words,
             captions_pending=who.captions is not None and words[0] is None,
-            deadline_unix_ms=self._deadline(now_s),
+            deadline_unix_ms=self._deadline(now_s), text_only=self._config.text_only,
         )  # fmt: skip
 
     def _utter(self, who: _Participant, said: Caption, pcm: Pcm, now_s: float) -> list[Message]:

@@ -78,13 +78,16 @@ class Segment:
     pcm_start_ms: int
     pcm: Pcm
     pictures: tuple[Picture, ...]
-    visual_reason: str | None  # why there are no pictures: "no_video" | "no_frames"; None when there are
+    visual_reason: (
+        str | None
+    )  # why there are no pictures: "no_video" | "no_frames" | "text_only"; None: there are
     text: str | None  # given transcript, if one had arrived
     language: str | None
     captions_pending: bool  # True: the words come later as a Transcript; do not recognise speech yet
     deadline_unix_ms: int  # past it the job is stale: answer FeaturesMissing("deadline"); 0 = never
     attempt: int = 0  # which of its utterance's segments this is; answers carry it on
     early: bool = False  # sent before the end was decided: the speaker may still go on
+    text_only: bool = False  # nothing may be read from its sound but the words
 
 
 @dataclass(frozen=True, slots=True)

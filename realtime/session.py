@@ -12,7 +12,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from realtime import telemetry
 from realtime.conversation import Conversation, ConversationConfig
@@ -52,6 +52,7 @@ class SessionConfig:
     early_start_s: float = 0.2  # silence after which an utterance goes to the workers already; 0 = never
     early_backlog: int = 16  # unread jobs of the slowest extractor above which nothing starts early
     full_backlog: int = 64  # and above which no new session begins
+    text_only_for: tuple[str, ...] = ()  # purposes whose sessions are read by their words alone
 
     def __post_init__(self) -> None:
         if self.early_start_s < 0 or not 0 <= self.early_backlog <= self.full_backlog:
@@ -123,9 +124,10 @@ class Rooms:
 
     def _opened(self, room: str, purpose: str | None) -> LiveSession:
         config = self._config
-        conversation = self._converse(
-            room, secrets.token_hex(16), config.conversation, self._now_ms(), config.early_start_s
-        )
+        talk = config.conversation
+        if purpose in config.text_only_for:
+            talk = replace(talk, text_only=True)
+        conversation = self._converse(room, secrets.token_hex(16), talk, self._now_ms(), config.early_start_s)
         return LiveSession(
             room, purpose, config, conversation, self._emit, self._forget, self._may_start_early
         )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from yarl import URL
 
 from realtime import telemetry
 from realtime.access import grant_of
@@ -138,7 +139,8 @@ class Whip:
         except BaseException:
             await peer.close("setup_failed")
             raise
-        events = request.url.origin().with_path(f"/v1/sessions/{room}/events")
+        # Relative: only the proxy in front of us knows our scheme and name.
+        events = URL.build(path=f"/v1/sessions/{room}/events")
         headers = {
             "Location": f"/whip/sessions/{token}",
             "Link": ", ".join([*_ice_links(self._config.ice_servers), f'<{events}>; rel="{EVENTS_REL}"']),

@@ -9,15 +9,20 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 _BLOCK = re.compile(r"^```(console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ANY = "…"
+_DONE = "-- the command is done --"
+_PATIENCE_S = 120.0  # for one command
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,9 @@ def commands(document: Path) -> list[Command]:
 def run_all(document: Path, folder: Path, environ: Mapping[str, str] | None = None) -> int:
     """Run the commands of a document in `folder`, with this checkout as `cmath-stream`; how many there were.
 
-    Fails, naming the line, for a command that fails or prints something else than the document says.
+    One shell runs them all, as a reader's would: what one of them sets, or leaves in the background, is there
+    for the next. Fails, naming the line, for a command that fails or prints something else than the document
+    says.
     """
     programs = folder / ".bin"
     programs.mkdir()
@@ -61,24 +68,46 @@ def run_all(document: Path, folder: Path, environ: Mapping[str, str] | None = No
     }
     path = f"{programs}{os.pathsep}{clean.get('PATH', os.defpath)}"
     every = commands(document)
-    for command in every:
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command.script],
-            cwd=folder,
-            env={**clean, "PATH": path, "PYTHONPATH": str(ROOT), **(environ or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            timeout=60,
-        )
-        where = f"{document.name}, line {command.line}: {command.script.strip()}"
-        assert done.returncode == 0, f"{where}\nfailed: {done.stdout}"
-        if command.prints is not None:
-            assert _fits(done.stdout, command.prints), (
-                f"{where}\nprints\n{done.stdout}\nnot\n{command.prints}"
-            )
+    shell = subprocess.Popen(
+        ["bash", "-euo", "pipefail"],
+        cwd=folder,
+        env={**clean, "PATH": path, "PYTHONPATH": str(ROOT), **(environ or {})},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        for command in every:
+            printed, whole = _run(shell, command.script)
+            where = f"{document.name}, line {command.line}: {command.script.strip()}"
+            assert whole, f"{where}\nfailed: {printed}"
+            if command.prints is not None:
+                assert _fits(printed, command.prints), f"{where}\nprints\n{printed}\nnot\n{command.prints}"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGTERM)  # it and what it left in the background
+        shell.communicate(timeout=30)
     return len(every)
+
+
+def _run(shell: subprocess.Popen[str], script: str) -> tuple[str, bool]:
+    """What a command prints, and whether it came to its end; -e ends the shell where it fails."""
+    assert shell.stdin is not None and shell.stdout is not None
+    shell.stdin.write(f"{{ {script}\n}} </dev/null\necho {_DONE}\n")
+    shell.stdin.flush()
+    late = threading.Timer(_PATIENCE_S, lambda: os.killpg(shell.pid, signal.SIGKILL))
+    late.start()
+    try:
+        printed = ""
+        for line in shell.stdout:
+            if line.endswith(f"{_DONE}\n"):
+                return printed + line.removesuffix(f"{_DONE}\n"), True
+            printed += line
+        return printed, False
+    finally:
+        late.cancel()
 
 
 def _fits(printed: str, told: str) -> bool:

@@ -39,7 +39,7 @@ async def test_who_joins_is_seated_as_offered_and_hangs_up(http: aiohttp.ClientS
         async with http.post(f"{url}/whip/room-1?participant=ann", data=offer, headers=SDP) as response:
             assert response.status == 201
             location = response.headers["Location"]
-            assert f"<{url}/v1/sessions/room-1/events>; rel=" in response.headers["Link"]
+            assert "</v1/sessions/room-1/events>; rel=" in response.headers["Link"]
         (seat,) = rooms.seats
         assert seat.participant_id == "ann"
         assert seat.offered == {"audio": True, "video": True, "captions": True}

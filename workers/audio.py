@@ -84,11 +84,14 @@ class VoiceExtractor:
         self._vectors([noise, noise[:SAMPLE_RATE_HZ]])
 
     def extract(self, jobs: Sequence[Job]) -> list[Answer | None]:
-        """Features, or "no_audio", "too_short" or "silent"; None for a Transcript."""
+        """Features, or "text_only", "no_audio", "too_short" or "silent"; None for a Transcript."""
         answers: list[Answer | None] = [None] * len(jobs)
         heard: list[tuple[int, Segment, Pcm]] = []
         for place, job in enumerate(jobs):
             if not isinstance(job, Segment):
+                continue
+            if job.text_only:
+                answers[place] = _missing(job, "text_only")
                 continue
             speech = np.nan_to_num(speech_of(job), posinf=0.0, neginf=0.0)
             if not len(speech):  # words alone

@@ -239,8 +239,11 @@ def concerns(modality: Modality, job: Message) -> bool:
 
 
 def needs_media(modality: Modality, job: Job) -> bool:
-    """Whether the job cannot be done without its blobs: given words are embedded without the speech."""
-    return not (modality == "text" and job.text is not None)
+    """Whether the job cannot be done without its blobs: given words are embedded without the speech, and
+    nothing is read from the voice or the face of who may be read by words alone."""
+    if modality == "text":
+        return job.text is None
+    return not (isinstance(job, Segment) and job.text_only)
 
 
 def speech_of(transcript: Transcript, pcm: Pcm) -> Segment:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 SENSES = {"text": "Words", "audio": "Voice", "visual": "Face"}
 REASONS = {
     "no_video": "no camera",
+    "text_only": "by words alone",
     "no_frames": "no pictures",
     "no_face": "no face in view",
     "blurred": "picture too blurred",

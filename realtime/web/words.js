@@ -4,6 +4,7 @@ export const SENSES = { text: "Words", audio: "Voice", visual: "Face" };
 
 const REASONS = {
   no_video: "no camera",
+  text_only: "by words alone",
   no_frames: "no pictures",
   no_face: "no face in view",
   blurred: "picture too blurred",
