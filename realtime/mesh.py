@@ -2,7 +2,7 @@
 
 `GET /v1/rooms/{room}/mesh?participant=NAME` as a WebSocket:
 
-    server → client   {"type": "welcome", "peers": ["ann"], "ice_servers": ["stun:…"]}    to who enters
+    server → client   {"type": "welcome", "peers": ["ann"], "ice_servers": [{"urls": …}]}    to who enters
                       {"type": "joined", "peer": "ben"}  {"type": "left", "peer": "ben"}   to the others
                       {"type": "signal", "from": "ben", "data": …}
     client → server   {"to": "ann", "data": …}
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from realtime.access import grant_of
 from realtime.rate_limit import RateLimit
 from realtime.refusals import refusing, require_name
 from realtime.sockets import PROTOCOL
+from realtime.turn import IceServer
 
 FULL = 1013  # close codes (RFC 6455 §7.4): try again later
 POLICY = 1008  # a message that makes no sense, or too many of them
@@ -64,7 +66,9 @@ class _Member:
 class Mesh:
     """Who is where, in this process."""
 
-    def __init__(self, ice_servers: tuple[str, ...] = (), config: MeshConfig = MeshConfig()) -> None:
+    def __init__(
+        self, ice_servers: Callable[[], list[IceServer]] = list, config: MeshConfig = MeshConfig()
+    ) -> None:
         self._ice_servers = ice_servers
         self._config = config
         self._rooms: dict[str, dict[str, _Member]] = {}
@@ -119,7 +123,7 @@ class Mesh:
             self._leave(room, name, before)
             before.end(REPLACED)
         members = self._rooms.setdefault(room, {})
-        member.tell({"type": "welcome", "peers": list(members), "ice_servers": list(self._ice_servers)})
+        member.tell({"type": "welcome", "peers": list(members), "ice_servers": self._ice_servers()})
         for other in members.values():
             other.tell({"type": "joined", "peer": name})
         members[name] = member

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from aiohttp import web
-from aiortc.rtcicetransport import parse_stun_turn_uri
 
 from realtime import page, status
 from realtime.access import bearer_middleware
@@ -25,6 +25,7 @@ from realtime.rate_limit import RateLimit
 from realtime.seats import Rooms
 from realtime.sockets import socket_middleware
 from realtime.tokens import JwtConfig, Verifier
+from realtime.turn import IceServer, TurnConfig, ice_servers, is_stun
 from realtime.webrtc import PeerConfig
 from realtime.whip import Whip, cors_middleware
 
@@ -45,6 +46,7 @@ class IngestConfig:
     jwt: JwtConfig = field(default_factory=JwtConfig)  # signed tokens: a room, actions, an hour at most
     purposes: PurposeConfig = field(default_factory=PurposeConfig)
     ice_servers: tuple[str, ...] = ()  # stun: URLs; none by default
+    turn: TurnConfig = field(default_factory=TurnConfig)  # the relay that clients are told of
     loopback_only: bool = False  # media on 127.0.0.1 only (tests, demo)
     max_participants: int = 64  # in this process; more are told to come back later
     requests_per_s: float = 20.0  # POST, PATCH and DELETE of one client address, on average
@@ -65,10 +67,8 @@ class IngestConfig:
             if not 0 < getattr(self, name) < 3600:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for url in self.ice_servers:
-            try:
-                parse_stun_turn_uri(url)
-            except ValueError:
-                raise ValueError(f"ice_servers: {url!r} is not a stun: URL") from None
+            if not is_stun(url):
+                raise ValueError(f"ice_servers: {url!r} is not a stun: URL; relays are told in turn.urls")
 
 
 def make_app(
@@ -94,12 +94,18 @@ def make_app(
         dead_peer_s=config.dead_peer_s,
     )
     limit = RateLimit(config.requests_per_s, config.requests_burst)
-    whip = Whip(rooms, peer_config, config.max_participants, limit, pictures, config.purposes, records)
+
+    def for_clients() -> list[IceServer]:
+        return ice_servers(config.ice_servers, config.turn, time.time())
+
+    whip = Whip(
+        rooms, peer_config, config.max_participants, limit, pictures, config.purposes, records, for_clients
+    )
     app = web.Application(
         middlewares=[cors_middleware, socket_middleware, bearer_middleware(config.token, verifier)]
     )
     whip.add_routes(app)
-    Mesh(config.ice_servers).add_routes(app)
+    Mesh(for_clients).add_routes(app)
     page.add_routes(app)
     status.add_routes(app, ready)
 

@@ -26,6 +26,7 @@ from realtime.rate_limit import RateLimit
 from realtime.refusals import problem, require_name
 from realtime.sdp import MAX_SDP_BYTES, Offer, check_offer, parse_fragment, with_trickle
 from realtime.seats import Rooms
+from realtime.turn import IceServer, links
 from realtime.webrtc import Peer, PeerConfig
 
 log = logging.getLogger(__name__)
@@ -79,9 +80,11 @@ class Whip:
         pictures: Executor,
         purposes: PurposeConfig,
         records: Callable[[str], bool],
+        ice_servers: Callable[[], list[IceServer]],
     ) -> None:
         """`limit` counts POST, PATCH and DELETE together, of each client address. `records` says whether
-        sessions of a room are recorded: then whoever joins has to have agreed to it."""
+        sessions of a room are recorded: then whoever joins has to have agreed to it. `ice_servers` are for
+        clients."""
         self._rooms = rooms
         self._config = config
         self._limit = limit
@@ -89,6 +92,7 @@ class Whip:
         self._pictures = pictures
         self._purposes = purposes
         self._records = records
+        self._ice_servers = ice_servers
         self._resources: dict[str, _Resource] = {}
         self._ended: set[str] = set()  # of those, told to end and still closing
         self._joining = asyncio.Lock()  # so that two offers of one participant cannot both replace a third
@@ -104,6 +108,7 @@ class Whip:
         app.router.add_get(endpoint, _empty)
         app.router.add_options(endpoint, _endpoint_options)
         app.router.add_post(endpoint, _guarded(self._limited(self._post)))
+        app.router.add_get("/v1/rooms/{room}/ice-servers", _guarded(self._get_ice_servers), allow_head=False)
 
     async def close(self, deadline_s: float) -> None:
         """Take no more offers, close every peer; give up on what is left after the deadline."""
@@ -143,7 +148,7 @@ class Whip:
         events = URL.build(path=f"/v1/sessions/{room}/events")
         headers = {
             "Location": f"/whip/sessions/{token}",
-            "Link": ", ".join([*_ice_links(self._config.ice_servers), f'<{events}>; rel="{EVENTS_REL}"']),
+            "Link": ", ".join([*links(self._ice_servers()), f'<{events}>; rel="{EVENTS_REL}"']),
             "Accept-Patch": FRAGMENT_TYPE,
         }  # no ETag: there is no ICE restart (RFC 9725 §4.3.1)
         body = with_trickle(answer).encode()  # as text it would go out with a charset, which the type has not
@@ -185,6 +190,11 @@ class Whip:
     async def _get(self, request: web.Request) -> web.Response:
         self._resource(request)
         return await _empty(request)
+
+    async def _get_ice_servers(self, request: web.Request) -> web.Response:
+        """For clients that need them before their offer: the Link header of its answer comes after it."""
+        grant_of(request).require(require_name("room", request.match_info["room"]), "publish")
+        return web.json_response(self._ice_servers(), headers={"Cache-Control": "no-store"})
 
     async def _patch(self, request: web.Request) -> web.Response:
         resource = self._own_resource(request)
@@ -284,10 +294,6 @@ async def _body(request: web.Request, content_type: str) -> bytes:
     except TimeoutError:
         raise SignalingError(408, f"the body did not come within {_BODY_S:.0f} s") from None
     return body
-
-
-def _ice_links(ice_servers: tuple[str, ...]) -> list[str]:
-    return [f'<{url}>; rel="ice-server"' for url in ice_servers]
 
 
 async def _empty(_: web.Request) -> web.Response:

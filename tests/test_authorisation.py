@@ -44,7 +44,7 @@ class Row:
 
 ENDPOINT, RESOURCE = "/whip/{room}", "/whip/sessions/{token}"
 EVENTS, SOCKET = "/v1/sessions/{session}/events", "/v1/sessions/{session}/ws"
-ROOM, MESH = "/v1/rooms/{room}", "/v1/rooms/{room}/mesh"
+ROOM, MESH, ICE = "/v1/rooms/{room}", "/v1/rooms/{room}/mesh", "/v1/rooms/{room}/ice-servers"
 JOIN = "/whip/room?participant=ben&purpose=demo&consent=1"
 FILES = [f"/web/{name}" for name in sorted(os.listdir(str(files("realtime").joinpath("web"))))]
 ROWS = [
@@ -59,6 +59,7 @@ ROWS = [
     Row("GET", SOCKET, 101, "/v1/sessions/room/ws", "subscribe", purpose=True, socket=True),
     Row("GET", ROOM, 200, "/v1/rooms/room", "subscribe", either=True),
     Row("HEAD", ROOM, 200, "/v1/rooms/room", "subscribe", either=True),
+    Row("GET", ICE, 200, "/v1/rooms/room/ice-servers", "publish"),
     Row("GET", MESH, 101, "/v1/rooms/room/mesh?participant=ben", "publish", socket=True),
 ]
 

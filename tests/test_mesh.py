@@ -18,7 +18,7 @@ from realtime.sockets import socket_middleware
 
 @asynccontextmanager
 async def relay(config: MeshConfig | None = None) -> AsyncIterator[tuple[Mesh, str]]:
-    mesh = Mesh(("stun:127.0.0.1:9",), config or MeshConfig())
+    mesh = Mesh(lambda: [{"urls": "stun:127.0.0.1:9"}], config or MeshConfig())
     app = web.Application(middlewares=[socket_middleware, bearer_middleware(None, None)])
     mesh.add_routes(app)
     runner = web.AppRunner(app)
@@ -51,7 +51,11 @@ async def ended(ws: aiohttp.ClientWebSocketResponse) -> int:
 async def test_two_people_find_each_other(http: aiohttp.ClientSession) -> None:
     async with relay() as (mesh, url):
         async with http.ws_connect(f"{url}/r/mesh?participant=ann") as ann:
-            assert await told(ann) == {"type": "welcome", "peers": [], "ice_servers": ["stun:127.0.0.1:9"]}
+            assert await told(ann) == {
+                "type": "welcome",
+                "peers": [],
+                "ice_servers": [{"urls": "stun:127.0.0.1:9"}],
+            }
             async with http.ws_connect(f"{url}/r/mesh?participant=ben") as ben:
                 assert (await told(ben))["peers"] == ["ann"]
                 assert await told(ann) == {"type": "joined", "peer": "ben"}

@@ -66,7 +66,7 @@ export class Mesh {
   async _on(message) {
     switch (message.type) {
       case "welcome":
-        this._iceServers = message.ice_servers.map((urls) => ({ urls }));
+        this._iceServers = message.ice_servers;
         for (const peer of message.peers) await this._offer(peer);
         break;
       case "joined":

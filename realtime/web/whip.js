@@ -4,6 +4,7 @@
 import { pause } from "./dom.js";
 
 const GATHER_MS = 400; // host candidates only: they are there at once
+const RELAY_MS = 2_000; // candidates that another server gives
 const OPEN_MS = 5_000; // a connection without its data channel still tracks
 const LOST_MS = 3_000; // a connection may recover by itself for so long
 const FIRST_MS = 500;
@@ -16,6 +17,7 @@ export class Whip {
   constructor({ room, participant, purpose, consent, token, tracks, captions, onState }) {
     const query = new URLSearchParams({ participant, purpose, consent });
     this._url = `/whip/${encodeURIComponent(room)}?${query}`;
+    this._iceUrl = `/v1/rooms/${encodeURIComponent(room)}/ice-servers`;
     this._auth = token ? { Authorization: `Bearer ${token}` } : {};
     this._tracks = tracks;
     this._captions = captions;
@@ -87,14 +89,15 @@ export class Whip {
   }
 
   async _connect(stop) {
-    const pc = (this._pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" }));
+    const iceServers = await this._iceServers(stop);
+    const pc = (this._pc = new RTCPeerConnection({ bundlePolicy: "max-bundle", iceServers }));
     for (const track of this._tracks) {
       const limits = track.kind === "video" ? { sendEncodings: [{ maxBitrate: VIDEO_BPS }] } : {};
       pc.addTransceiver(track, { direction: "sendonly", ...limits });
     }
     const opened = this._captions ? this._open(pc) : Promise.resolve();
     await pc.setLocalDescription(await pc.createOffer());
-    await gathered(pc);
+    await gathered(pc, iceServers.length ? RELAY_MS : GATHER_MS);
     const answer = await fetch(this._url, {
       method: "POST",
       headers: { ...this._auth, "Content-Type": "application/sdp" },
@@ -113,6 +116,17 @@ export class Whip {
     await Promise.race([opened, pause(OPEN_MS, stop)]);
     this._liveAt = performance.now();
     if (!stop.aborted) this._onState("live");
+  }
+
+  // Anew for each connection: a login ends after some hours.
+  async _iceServers(stop) {
+    const answer = await fetch(this._iceUrl, {
+      headers: this._auth,
+      cache: "no-store",
+      signal: AbortSignal.any([stop, AbortSignal.timeout(15_000)]),
+    });
+    if (!answer.ok) await refuse(answer);
+    return await answer.json();
   }
 
   _open(pc) {
@@ -163,10 +177,10 @@ async function connected(pc, stop) {
   }
 }
 
-function gathered(pc) {
+function gathered(pc, ms) {
   if (pc.iceGatheringState === "complete") return Promise.resolve();
   return new Promise((resolve) => {
-    setTimeout(resolve, GATHER_MS);
+    setTimeout(resolve, ms);
     pc.addEventListener("icegatheringstatechange", () => pc.iceGatheringState === "complete" && resolve());
   });
 }
