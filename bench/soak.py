@@ -6,7 +6,8 @@ Every role in a process of its own; in each room the demo's two people call, han
 every few seconds: resident memory of each role, jobs that wait. At the end: one emotion of each line that was
 said, no key without an expiry but the streams that are trimmed, nothing waiting. Memory is flat where its
 median over the last fifth of the time is within 5 % of that over the second fifth; the first one fills
-caches. Prints one JSON object.
+caches. `load` is the share of all cores that everything on the machine took, publishers included. Prints one
+JSON object.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import statistics
 import time
 from collections import Counter, defaultdict
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from cmath_stream.benchmarks.figures import machine
-from cmath_stream.benchmarks.watching import cpu_s, rss_mb
+from cmath_stream.benchmarks.watching import busy_s, cpu_s, rss_mb
 from cmath_stream.call import Installation, call, installation
 from cmath_stream.demo import dialogue
 from cmath_stream.events import Event
@@ -55,7 +57,8 @@ async def measure(minutes: float, rooms: int) -> dict[str, Any]:
                     await asyncio.sleep(_LOOK_S)
 
             looking = asyncio.create_task(look(), name="look")
-            began_s, began_cpu_s = time.monotonic(), sum(map(cpu_s, up.running.pids.values()))
+            began_s, began_busy_s = time.monotonic(), busy_s(None)
+            began_cpu_s = sum(map(cpu_s, up.running.pids.values()))
             end_s = began_s + minutes * 60
             await asyncio.gather(*(_room(up, room, end_s, counts) for room in range(rooms)))
             took_s = time.monotonic() - began_s
@@ -72,6 +75,7 @@ async def measure(minutes: float, rooms: int) -> dict[str, Any]:
                 "emotions": counts["emotions"],
                 "dropped": counts["dropped"],
                 "cores_used": round((sum(map(cpu_s, up.running.pids.values())) - began_cpu_s) / took_s, 2),
+                "load": round((busy_s(None) - began_busy_s) / took_s / (os.cpu_count() or 1), 2),
                 "memory_mb": {role: _growth(each) for role, each in memory_mb.items()},
                 "most_waiting": max(lags),
                 "waiting_at_end": backlog.unread,

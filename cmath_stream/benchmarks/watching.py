@@ -39,7 +39,7 @@ class Snapshot:
 async def snapshot(http: str, pid: int, core: int | None) -> Snapshot:
     """Of the ingest at this URL. Raises CmathStreamError when it does not answer."""
     at_s, spent_s, resident_mb = time.monotonic(), cpu_s(pid), rss_mb(pid)
-    core_s = 0.0 if core is None else _core_s(core)
+    core_s = 0.0 if core is None else busy_s(core)
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as client:
             async with client.get(f"{http}/metrics") as response:
@@ -85,9 +85,11 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime + stime
 
 
-def _core_s(core: int) -> float:
+def busy_s(core: int | None) -> float:
+    """Processor seconds spent so far by everybody on a core, or on all (None), and stolen from it."""
+    name = "cpu" if core is None else f"cpu{core}"
     lines = (line.split() for line in Path("/proc/stat").read_text("ascii").splitlines())
-    fields = next(fields for fields in lines if fields and fields[0] == f"cpu{core}")
+    fields = next(fields for fields in lines if fields and fields[0] == name)
     user, nice, system, _, _, _, _, stolen = (int(field) for field in fields[1:9])  # proc(5)
     return (user + nice + system + stolen) / os.sysconf("SC_CLK_TCK")
 
