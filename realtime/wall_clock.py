@@ -35,13 +35,20 @@ async def shared_clock(client: Client) -> AsyncIterator[NowMs]:
     """Redis's time, asked for once now and then every minute; in between it runs on. Raises RedisError."""
     clock = _Clock(client)
     await clock.ask()
-    if abs(off_s := local_ms() / 1000 - clock.now_ms() / 1000) > _SAID_S:
+    if abs(off_s := clock.off_by_s()) > _SAID_S:
         log.warning("the clock of this machine is %+.1f s off Redis's, by which all is counted", off_s)
     following = asyncio.create_task(clock.follow(), name="clock")
     try:
         yield clock.now_ms
     finally:
         following.cancel()
+
+
+async def off_by_s(client: Client) -> float:
+    """How far this machine's clock is ahead of Redis's. Raises RedisError."""
+    clock = _Clock(client)
+    await clock.ask()
+    return clock.off_by_s()
 
 
 class _Clock:
@@ -51,6 +58,9 @@ class _Clock:
 
     def now_ms(self) -> int:
         return round((self._zero_s + time.monotonic()) * 1000)
+
+    def off_by_s(self) -> float:
+        return (local_ms() - self.now_ms()) / 1000
 
     async def ask(self) -> None:
         began_s = time.monotonic()

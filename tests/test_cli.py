@@ -226,5 +226,5 @@ def test_eval_prints_its_figures_as_the_last_line(tmp_path: Path) -> None:
 def test_doctor_reports_a_line_each(tmp_path: Path) -> None:
     result = run("doctor", environ={"CMATH_STREAM__INGEST__PORT": "0"})
     assert result.returncode == 0, result.stdout + result.stderr
-    for name in ("python", "redis", "port", "fusion", "encoders", "speech", "gpu"):
-        assert name in result.stdout
+    names = "python redis clock port ice tape fusion encoders speech gpu tensorrt compiler".split()
+    assert [line.split()[1] for line in result.stdout.splitlines()] == names
