@@ -271,7 +271,8 @@ def config_show(context: typer.Context) -> None:
     from realtime.settings import to_dict
 
     shown = to_dict(context.obj.settings())
-    for section, secret in ((shown["ingest"], "token"), (shown["ingest"]["jwt"], "secret")):
+    ingest = shown["ingest"]
+    for section, secret in ((ingest, "token"), (ingest["jwt"], "secret"), (ingest["turn"], "secret")):
         if section[secret]:
             section[secret] = "***"
     if shown["redis"]["url"]:

@@ -23,7 +23,7 @@ from cmath_stream.sources.clips import NOTHING, Clip, Clips, load_clip
 from cmath_stream.sources.dialogues import Spoken, Written
 from realtime import captions as caption_files
 from realtime.captions import Captions
-from realtime.errors import MediaError, SettingsError
+from realtime.errors import MediaError
 from realtime.recording import Recording
 from realtime.sealed import SealedReader, read_key
 from realtime.tape import from_bytes
@@ -163,7 +163,7 @@ class TapeFeed:
     def __init__(self, asked: Asked, config: TapeConfig) -> None:
         (self._path,) = asked.files
         if not config.key_file:
-            raise SettingsError(
+            raise MediaError(
                 f"{self._path.name} is sealed: say where its key is, as tape.key_file in the settings or in "
                 "CMATH_STREAM__TAPE__KEY_FILE"
             )

@@ -31,7 +31,6 @@ from realtime.messages import (
     Job,
     Message,
     Modality,
-    Pcm,
     Picture,
     Segment,
     SegmentWithdrawn,
@@ -41,7 +40,7 @@ from realtime.messages import (
 from realtime.recording import Recording
 from realtime.vad import VadModel
 from workers.extractor import Extractor
-from workers.worker import speech_of
+from workers.worker import concerns, speech_of
 
 if TYPE_CHECKING:
     from cmath_stream.engine import Engine
@@ -78,7 +77,7 @@ class Replay:
         self._model_id = model_id
         self._vad = vad
         self.config = config
-        self._speech: dict[str, Pcm] = {}  # of utterances that wait for their caption
+        self._waiting: dict[str, Segment] = {}  # for their caption
         self.missing: list[str] = []  # what the last run could not read of its recordings, a sentence each
 
     def run(
@@ -149,8 +148,9 @@ class Replay:
         self, models: Models, fusion: SessionFusion, messages: list[Message], without: Without
     ) -> Iterator[Event]:
         """Steps 7-11: jobs to the extractors, their answers and the rest to the fusion, then the model."""
-        jobs = [self._job(message) for message in messages if isinstance(message, Segment | Transcript)]
-        answers = zip(*(extractor.extract(jobs) for extractor in models.extractors), strict=True)
+        asked = [message for message in messages if isinstance(message, Segment | Transcript)]
+        jobs = [self._job(message) for message in asked]
+        answers = zip(*(_answers(extractor, asked, jobs) for extractor in models.extractors), strict=True)
         outcomes: list[Outcome] = []
         for message in messages:
             if isinstance(message, Segment | Transcript):
@@ -174,16 +174,24 @@ class Replay:
         """The job as an extractor gets it: an utterance without given words is one for the recogniser."""
         if isinstance(job, Segment):
             if job.captions_pending:
-                self._speech[job.utterance_id] = job.pcm
+                self._waiting[job.utterance_id] = job
             return job
-        speech = self._speech.pop(job.utterance_id, None)
-        return speech_of(job, speech) if job.text is None and speech is not None else job
+        segment = self._waiting.pop(job.utterance_id, None)
+        return speech_of(job, segment.pcm) if job.text is None and segment is not None else job
 
     def session_id(self, *facts: object) -> str:
         """Derived from what the input is, as `repr` tells it, and from the settings: the same replay is the
         same session."""
         told = repr((asdict(self.config), self._model_id, facts))
         return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def _answers(extractor: Extractor, asked: Sequence[Job], jobs: Sequence[Job]) -> Sequence[Answer | None]:
+    """What an extractor makes of those jobs that would reach it live, and None for the others."""
+    concerned = [n for n, message in enumerate(asked) if concerns(extractor.modality, message)]
+    made = iter(extractor.extract([jobs[n] for n in concerned]) if concerned else ())
+    of_place = dict(zip(concerned, made, strict=True))
+    return [of_place.get(n) for n in range(len(jobs))]
 
 
 def _as_it_was(answer: Answer, without: Without) -> Answer:

@@ -256,7 +256,8 @@ class GroupReader:
 
     async def _with_media(self, segment: Segment, fields: Mapping[Any, Any]) -> tuple[Segment, bool]:
         """The segment with the blobs that were asked for, and whether one of them has expired."""
-        asked = {"pcm": self.pcm, "pictures": self.pictures}
+        heard = self.pcm and (self.group == "text" or not segment.text_only)
+        asked = {"pcm": heard, "pictures": self.pictures}
         kinds = [kind for kind, size in wire.media_sizes(fields).items() if size and asked[kind]]
         if not kinds:
             return segment, False

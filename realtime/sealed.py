@@ -9,6 +9,7 @@ CRYPTO 2015): none can be changed, swapped, left out or cut off unnoticed. Knows
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -52,7 +53,8 @@ class SealedWriter:
         salt = secrets.token_bytes(_SALT_BYTES)
         self._cipher = _cipher(key, salt)
         self._count = 0
-        self._file.write(MAGIC + salt)
+        self._failed = False
+        self._write(MAGIC + salt)
 
     def write(self, piece: bytes) -> None:
         """Seal and append; whoever reads now finds it."""
@@ -71,9 +73,18 @@ class SealedWriter:
     def _append(self, piece: bytes, *, last: bool) -> None:
         sealed = self._cipher.encrypt(_nonce(self._count, last=last), piece, None)
         self._count += 1
-        left = memoryview(len(sealed).to_bytes(_LENGTH_BYTES, "big") + sealed)
-        while left:  # a disk that is nearly full takes a part
-            left = left[self._file.write(left) :]
+        self._write(len(sealed).to_bytes(_LENGTH_BYTES, "big") + sealed)
+
+    def _write(self, data: bytes) -> None:
+        if self._failed:  # behind a piece that is not whole nothing could be read
+            raise OSError(errno.EIO, "an earlier piece could not be written")
+        left = memoryview(data)
+        try:
+            while left:  # a disk that is nearly full takes a part
+                left = left[self._file.write(left) :]
+        except OSError:
+            self._failed = True
+            raise
 
 
 class SealedReader:

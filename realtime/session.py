@@ -97,13 +97,17 @@ class Rooms:
     ) -> LiveSeat:
         """Seat a participant; opens the room's session if there is none.
 
-        Raises SignalingError 409 when the participant is already seated, 503 when `refuse` says so, the
+        Raises SignalingError 403 for a purpose that is served by words alone in a session that is not, 409
+        when the participant is already seated, 503 when `refuse` says so, the
         room's session is just being closed, the workers cannot follow those that there are already, or its
         conversation cannot be made.
         """
         if reason := self._refuse():
             raise SignalingError(503, reason)
         session = self._sessions.get(room)
+        words_alone = self._config.text_only_for
+        if session is not None and purpose in words_alone and session.purpose not in words_alone:
+            raise SignalingError(403, "this purpose is served by words alone, and the room's session is not")
         if session is None:
             unread = self._unread()
             if unread is not None and unread > self._config.full_backlog:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from realtime.errors import MediaError
 from realtime.messages import AudioChunk, Caption, Pcm, Picture
 from realtime.segmenter import HeardFrame
 
@@ -125,7 +126,10 @@ def to_bytes(entry: Entry) -> bytes:
 
 
 def from_bytes(pieces: Iterable[bytes]) -> Iterator[Entry]:
-    """The entries of some pieces, each of whole entries."""
+    """The entries of some pieces, each of whole entries.
+
+    Raises MediaError for what this version does not know.
+    """
     for piece in pieces:
         at = 0
         while at < len(piece):
@@ -144,8 +148,10 @@ def _entry(kind: str, head: dict[str, Any], body: bytes) -> Entry:
             return Seen(head["participant"], Picture(body, head["at_ms"]))
         case "Said":
             return Said(head["participant"], head["now_s"], Caption(**head["caption"]))
-        case _:
+        case _ if kind in _PLAIN:
             return _PLAIN[kind](**head)
+        case _:
+            raise MediaError(f"the recording has entries unknown here ({kind}): a newer version made it")
 
 
 def _frames(heads: list[tuple[int, float, float, float]], body: bytes) -> Iterator[HeardFrame]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 
 from realtime import tape
 from realtime.conversation import Conversation, ConversationConfig
-from realtime.errors import SettingsError, SignalingError
+from realtime.errors import CmathStreamError, SettingsError
 from realtime.messages import Caption, Message, Picture
 from realtime.sealed import SealedWriter, read_key
 from realtime.segmenter import HeardFrame
@@ -32,6 +33,8 @@ _PIECE_BYTES = 64 * 1024  # sealed at once
 _PIECE_S = 1.0  # and at least so often: what a crash may cost
 _MOST_WAITING = 256  # pieces that the disk is behind: 16 MB
 _POLL_MS = 1000
+_COUNT = 100
+_AGAIN_S = 0.5  # between two attempts
 _LAST_S = 30.0  # for the last answers, after a session has closed
 
 
@@ -87,15 +90,11 @@ class Taping:
     def conversation(
         self, room: str, session_id: str, config: ConversationConfig, start_unix_ms: int, early_s: float
     ) -> Conversation:
-        """A new conversation, on tape where the room's are. Raises SignalingError 503 where it cannot be."""
+        """A new conversation, on tape where the room's are."""
         if not self.records(room):
             return Conversation(session_id, config, start_unix_ms, early_s)
-        try:
-            file = SealedWriter(self._config.path_of(session_id), self._key)
-        except OSError as error:
-            log.error("session %s cannot be recorded: %s", session_id[:8], error.strerror)
-            raise SignalingError(503, "this room is recorded, and its recording cannot be written") from None
-        kept = Tape(file, self._thread, session_id[:8])
+        path = self._config.path_of(session_id)
+        kept = Tape(lambda: SealedWriter(path, self._key), self._thread, session_id[:8])
         task = asyncio.create_task(self._follow(session_id, kept), name=f"tape {session_id[:8]}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -104,18 +103,27 @@ class Taping:
 
     async def close(self, patience_s: float) -> None:
         """Wait for the last answers so long, then end every tape."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=patience_s)
+        late = set(self._tasks)
+        if late:
+            _, late = await asyncio.wait(late, timeout=patience_s)
+        while late:  # redis-py may swallow a cancellation (asyncio.wait_for of Python 3.11)
             for task in late:
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-        self._thread.shutdown()
+            _, late = await asyncio.wait(late, timeout=_AGAIN_S)
+        await asyncio.to_thread(self._thread.shutdown)
 
     async def _follow(self, session_id: str, kept: Tape) -> None:
+        """Put down what utterances went without, until the session's last event; then the tape is whole."""
         after = "0"
         try:
             while time.monotonic() < kept.until_s:
-                for entry_id, event in await self._events.read(session_id, after, _POLL_MS, 100):
+                try:
+                    entries = await self._events.read(session_id, after, _POLL_MS, _COUNT)
+                except CmathStreamError as error:  # a fail-over, say: the call goes on, and so does this
+                    log.warning("tape of session %s: %s", session_id[:8], error)
+                    await asyncio.sleep(_AGAIN_S)
+                    continue
+                for entry_id, event in entries:
                     after = entry_id
                     if event["type"] == "emotion.utterance" and event["is_final"]:
                         told = event["modalities"].items()
@@ -124,62 +132,89 @@ class Taping:
                     elif event["type"] == "session.closed":
                         return
         finally:
-            kept.seal()
+            kept.end()
 
 
 class Tape:
     """One file being written."""
 
-    def __init__(self, file: SealedWriter, thread: Executor, name: str) -> None:
-        """`thread` runs one thing at a time; `name` is for the log."""
-        self._file = file
+    def __init__(self, make: Callable[[], SealedWriter], thread: Executor, name: str) -> None:
+        """`thread` runs one thing at a time, `make` first; `name` is for the log."""
         self._thread = thread
         self._name = name
         self._piece = bytearray()
         self._begun_s = 0.0  # when the first entry of the piece came
-        self._under_way: list[Future[None]] = []
+        self._under_way: deque[Future[None]] = deque()
+        self._file: SealedWriter | None = None  # the thread's
         self._over = False
+        self._closed = False  # the conversation, of which nothing more can come
         self.until_s = float("inf")  # monotonic time until which answers may come
+        self._submit(lambda: self._begin(make))
 
     def put(self, entry: tape.Entry) -> None:
         """Append; never waits, never raises."""
         if self._over:
             return
         if isinstance(entry, tape.Closed):
-            self.until_s = time.monotonic() + _LAST_S
+            self._closed, self.until_s = True, time.monotonic() + _LAST_S
         if not self._piece:
             self._begun_s = time.monotonic()
         self._piece += tape.to_bytes(entry)
         if len(self._piece) >= _PIECE_BYTES or time.monotonic() - self._begun_s >= _PIECE_S:
             self._send()
 
-    def seal(self) -> None:
-        """Nothing follows; the thread writes the end."""
-        if not self._over:
-            self._send()
-        if not self._over:
-            self._over = True
-            self._submit(self._file.close)
+    def end(self) -> None:
+        """Nothing follows. The thread writes the end, if the conversation has one."""
+        if self._over:
+            return
+        self._send()
+        self._over = True
+        self._submit(self._close if self._closed else self._abandon)
 
     def _send(self) -> None:
         piece, self._piece = bytes(self._piece), bytearray()
-        self._submit(lambda: self._file.write(piece))
+        if piece:
+            self._submit(lambda: self._write(piece))
 
     def _submit(self, work: Callable[[], None]) -> None:
         while self._under_way and self._under_way[0].done():
-            error = self._under_way.pop(0).exception()
-            if error is not None:
-                return self._give_up(str(error))
+            self._under_way.popleft()
         if len(self._under_way) >= _MOST_WAITING:
-            return self._give_up("the disk cannot follow")
-        self._under_way.append(self._thread.submit(work))
+            self._give_up("the disk cannot follow")
+            work = self._abandon
+        with suppress(RuntimeError):  # the thread has been shut down
+            self._under_way.append(self._thread.submit(self._try, work))
 
     def _give_up(self, why: str) -> None:
-        log.error("the recording of session %s ends here: %s", self._name, why)
+        if not self._over:
+            log.error("the recording of session %s ends here: %s", self._name, why)
         self._over = True
-        self._under_way.clear()
-        with suppress(RuntimeError):  # the thread has been shut down
-            self._thread.submit(self._file.abandon)
+
+    # ---- in the thread
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OSError as error:
+            self._give_up(error.strerror or str(error))
+            self._abandon()
+
+    def _begin(self, make: Callable[[], SealedWriter]) -> None:
+        self._file = make()
+
+    def _write(self, piece: bytes) -> None:
+        if self._file is not None:
+            self._file.write(piece)
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            log.info("session %s: its recording is whole", self._name)
+
+    def _abandon(self) -> None:
+        if self._file is not None:
+            self._file.abandon()
+            self._file = None
 
 
 class TapedConversation(Conversation):
@@ -221,7 +256,8 @@ class TapedConversation(Conversation):
         return super().push_audio(pid, frames, now_s, early=early)
 
     def push_picture(self, pid: str, picture: Picture) -> None:
-        self._kept.put(tape.Seen(pid, picture))
+        if not self._config.text_only:
+            self._kept.put(tape.Seen(pid, picture))
         super().push_picture(pid, picture)
 
     def push_caption(self, pid: str, caption: Caption, now_s: float) -> list[Message]:

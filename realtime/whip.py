@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 SDP_TYPE = "application/sdp"
 FRAGMENT_TYPE = "application/trickle-ice-sdpfrag"
+RECORDED = "-recorded"  # at the end of the name of a notice that says so
 EVENTS_REL = "urn:cmath-stream:rel:events"  # Link relation of the session's event stream
 _BODY_S = 10.0
 _CORS = {
@@ -159,9 +160,10 @@ class Whip:
             under_way = self._rooms.open_session(who.room)
             of_room = under_way.purpose if under_way else None
             self._purposes.require(who.purpose, of_room=of_room, consent=who.consent)
-            if who.consent is None and self._records(who.room):
+            if self._records(who.room) and not (who.consent or "").endswith(RECORDED):
                 raise SignalingError(
-                    403, "this room is recorded: join with consent=VERSION of a notice that says so"
+                    403,
+                    f"this room is recorded: join with consent=VERSION{RECORDED} of a notice that says so",
                 )
             for other in list(self._resources.values()):
                 if other.room == who.room and other.peer.seat.participant_id == who.participant:

@@ -84,11 +84,12 @@ def test_config_show_hides_what_is_secret() -> None:
     secrets = {
         "CMATH_STREAM__INGEST__TOKEN": "s3cret-token",
         "CMATH_STREAM__INGEST__JWT__SECRET": "s3cret" + "." * 32,
+        "CMATH_STREAM__INGEST__TURN__SECRET": "s3cret",
     }
     shown = run("config", "show", environ=secrets)
     assert "s3cret" not in shown.stdout
     ingest = json.loads(shown.stdout)["ingest"]
-    assert ingest["token"] == ingest["jwt"]["secret"] == "***"
+    assert ingest["token"] == ingest["jwt"]["secret"] == ingest["turn"]["secret"] == "***"
 
 
 def test_token_mint_prints_one_token_that_is_taken(tmp_path: Path) -> None:

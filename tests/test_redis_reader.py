@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,15 @@ async def blocked(client: Client) -> None:
 
 def ids(deliveries: list[Delivery]) -> list[str]:
     return [d.message.utterance_id for d in deliveries if isinstance(d.message, Segment | UtteranceStarted)]
+
+
+async def test_a_voice_that_may_not_be_read_is_fetched_for_its_words_alone(redis_client: Client) -> None:
+    before = replace(make_segment("u0"), text_only=True)
+    await Writer(redis_client, CONFIG).write([before])
+    for group, fetched in (("text", True), ("audio", False)):
+        (delivery,) = await read_all(reader(redis_client, group=group, pcm=True), 1)
+        assert isinstance(delivery.message, Segment) and not delivery.media_expired
+        assert bool(len(delivery.message.pcm)) is fetched
 
 
 async def test_every_group_gets_every_job_and_the_media_it_asks(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import wave
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -15,9 +16,11 @@ import pytest
 from cmath_stream import events
 from cmath_stream.events import Event, to_json
 from cmath_stream.inputs import channels, sources
-from cmath_stream.replay import Replay
+from cmath_stream.replay import Replay, _answers
 from realtime.errors import MediaError
+from realtime.messages import Answer, FeaturesMissing, Job, Modality, Transcript
 from realtime.recording import Recording
+from tests.conftest import make_segment
 from tests.machines import tiny_replay
 
 DEMO = Path("cmath_stream/demo")
@@ -148,3 +151,29 @@ def test_whoever_goes_on_after_a_pause_is_answered_once_for_all_of_it(
     ends = [event["end_ms"] for event in told if event["type"] == "utterance.ended"]
     assert len(ends) == 2 and emotion["is_final"] and emotion["end_ms"] == ends[1]
     assert told[-1]["totals"] == {"started": 1, "emotions": 1, "dropped": 0}
+
+
+def test_a_job_that_becomes_one_for_the_recogniser_reaches_no_other_extractor() -> None:
+    """An utterance without its caption: live sends its transcript to the text worker alone."""
+
+    class Noting:
+        def __init__(self, modality: Modality) -> None:
+            self.modality = modality
+            self.asked: list[Job] = []
+
+        def extract(self, jobs: Sequence[Job]) -> list[Answer | None]:
+            self.asked += jobs
+            return [FeaturesMissing(job.session_id, job.utterance_id, self.modality, "x", 0) for job in jobs]
+
+    segment = replace(make_segment("u0"), captions_pending=True)
+    transcript = Transcript("s0", "p0", "u0", None, None, 0)
+    reaches: dict[Modality, list[bool]] = {
+        "text": [False, True],
+        "audio": [True, False],
+        "visual": [True, False],
+    }
+    for modality, expected in reaches.items():
+        extractor = Noting(modality)
+        answers = _answers(extractor, [segment, transcript], [segment, segment])  # type: ignore[arg-type]
+        assert [answer is not None for answer in answers] == expected
+        assert len(extractor.asked) == 1

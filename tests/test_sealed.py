@@ -7,7 +7,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realtime.errors import MediaError, SettingsError
@@ -72,6 +72,7 @@ def test_pieces_cannot_be_swapped_or_left_out(tmp_path: Path) -> None:
             list(SealedReader(path, KEY))
 
 
+@settings(deadline=None)
 @given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
 def test_a_changed_bit_is_an_error_or_a_cut_never_other_words(
     tmp_path_factory: pytest.TempPathFactory, at: int, bit: int

@@ -53,7 +53,7 @@ async def live(environ: dict[str, str], roles: tuple[tuple[str, ...], ...]) -> l
     async with installation([], environ, roles) as up:
         whip = f"{up.http}/whip/lab"
         with pytest.raises(SignalingError, match="this room is recorded: join with consent"):
-            await publish(people[0].path, whip, participant="anna")
+            await publish(people[0].path, f"{whip}?consent=1", participant="anna")
         agreed = f"{whip}?consent=1-recorded"
         calls = [
             publish(each.path, agreed, participant=each.participant_id, captions=each.captions)

@@ -18,7 +18,7 @@ from cmath_stream.feeds import Asked, open_feed
 from cmath_stream.sources import tapes
 from realtime import tape
 from realtime.conversation import Conversation, ConversationConfig
-from realtime.errors import MediaError, SettingsError, SignalingError
+from realtime.errors import BusError, MediaError, SettingsError
 from realtime.listener import Listener, hear
 from realtime.messages import AudioChunk, Caption, Message, Picture, Segment, UtteranceEnded
 from realtime.recording import Recording
@@ -213,14 +213,52 @@ def test_recordings_without_a_key_are_refused(tmp_path: Path) -> None:
         Taping(TapeConfig(str(tmp_path / "key" / "x"), str(tmp_path / "key"), ("*",)), Feed())
 
 
-async def test_where_nothing_can_be_written_no_session_begins(config: TapeConfig) -> None:
+async def test_where_nothing_can_be_written_the_call_goes_on(
+    config: TapeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
     taping = Taping(config, Feed())
     path = config.path_of("ab" * 16)
     path.write_bytes(b"there already")
-    with pytest.raises(SignalingError, match="its recording cannot be written"):
-        talking(taping)
+    two_people(talking(taping))
     await taping.close(0.0)
     assert path.read_bytes() == b"there already"
+    assert caplog.messages == ["the recording of session abababab ends here: File exists"]
+
+
+async def test_a_redis_that_refuses_for_a_while_ends_no_tape(config: TapeConfig) -> None:
+    class Refusing(Feed):
+        refusals = 2
+
+        async def read(self, *asked: Any) -> list[tuple[str, dict[str, Any]]]:
+            self.refusals -= 1
+            if self.refusals >= 0:
+                raise BusError("events: Redis refuses: UNBLOCKED")
+            return await super().read(*asked)
+
+    feed = Refusing()
+    feed.events += [emotion("anna.0", {"visual": "no_face"}), {"type": "session.closed"}]
+    taping = Taping(config, feed)
+    two_people(talking(taping))
+    await taping.close(5.0)
+    found = tapes.look_through(SealedReader(config.path_of("ab" * 16), KEY))
+    assert (found.missing, found.whole) == ({"anna.0": {"visual": "no_face"}}, True)
+
+
+async def test_a_tape_of_a_session_without_an_end_is_not_whole(config: TapeConfig) -> None:
+    taping = Taping(config, Feed())
+    talk = talking(taping)
+    talk.start("room", None, "arrival")
+    await taping.close(0.05)
+    assert not tapes.look_through(SealedReader(config.path_of("ab" * 16), KEY)).whole
+
+
+async def test_no_picture_of_who_is_read_by_words_alone(config: TapeConfig) -> None:
+    taping = Taping(config, Feed())
+    talk = taping.conversation("lab", "ab" * 16, replace(CONFIG, text_only=True), 0, 0.0)
+    two_people(talk)
+    await taping.close(0.0)
+    kinds = {type(entry) for entry in tape.from_bytes(SealedReader(config.path_of("ab" * 16), KEY))}
+    assert tape.Heard in kinds and tape.Seen not in kinds
 
 
 # ---- a disk that fails, or hangs
@@ -241,21 +279,21 @@ def test_a_full_disk_ends_the_tape_and_not_the_call(tmp_path: Path, caplog: pyte
         raise OSError(28, "No space left on device")
 
     with ThreadPoolExecutor(1) as thread:
-        kept = Tape(Disk(tmp_path / "a", full), thread, "abcd")
+        kept = Tape(lambda: Disk(tmp_path / "a", full), thread, "abcd")
         talk = TapedConversation(kept, "s", CONFIG, 0, 0.0)
         said = two_people(talk)
         thread.submit(lambda: None).result()
         kept.put(tape.Ticked(1.0))
-        kept.seal()
+        kept.end()
     assert plain(said) == plain(two_people(TapedConversation(Kept(), "s", CONFIG, 0, 0.0)))  # type: ignore[arg-type]
     (record,) = [each for each in caplog.records if each.levelno == logging.ERROR]
-    assert "recording of session abcd ends here: [Errno 28] No space left" in record.message
+    assert "recording of session abcd ends here: No space left" in record.message
 
 
 def test_a_disk_that_hangs_is_not_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     hangs = threading.Event()
     with ThreadPoolExecutor(1) as thread:
-        kept = Tape(Disk(tmp_path / "a", lambda: None if hangs.wait(20) else None), thread, "abcd")
+        kept = Tape(lambda: Disk(tmp_path / "a", lambda: None if hangs.wait(20) else None), thread, "abcd")
         picture = tape.Seen("anna", Picture(bytes(64 * 1024), 0))
         for _ in range(400):
             kept.put(picture)
@@ -270,8 +308,22 @@ def test_a_disk_that_hangs_is_not_waited_for(tmp_path: Path, caplog: pytest.LogC
 def test_a_tape_wants_its_key(config: TapeConfig, tmp_path: Path) -> None:
     asked = Asked((tmp_path / "a.tape",))
     writer = SealedWriter(tmp_path / "a.tape", KEY)
-    with pytest.raises(SettingsError, match=r"a.tape is sealed: say where its key is, as tape\.key_file"):
+    with pytest.raises(MediaError, match=r"a.tape is sealed: say where its key is, as tape\.key_file"):
         open_feed(asked, TapeConfig())
     with pytest.raises(MediaError, match="a.tape: nothing was recorded"):
         open_feed(asked, config)
     writer.abandon()
+
+
+def test_a_tape_of_another_version_is_said_to_be_one(config: TapeConfig, tmp_path: Path) -> None:
+    opened = tape.Opened("r", None, "arrival", 0, {"nonverbal": True})
+    newer = replace(opened, conversation={"of_tomorrow": 1})
+    for name, piece, told in (
+        ("settings", tape.to_bytes(newer), "other settings than are known here: unknown setting of_tomorrow"),
+        ("entry", tape.to_bytes(opened) + b'{"is":"Smelt","bytes":0}\n', "entries unknown here .Smelt."),
+    ):
+        writer = SealedWriter(tmp_path / f"{name}.tape", KEY)
+        writer.write(piece)
+        writer.abandon()
+        with pytest.raises(MediaError, match=told):
+            open_feed(Asked((tmp_path / f"{name}.tape",)), config)

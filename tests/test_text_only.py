@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from cmath_stream.cli import app
 from realtime import wire
 from realtime.conversation import Conversation, ConversationConfig
+from realtime.errors import SignalingError
 from realtime.messages import Caption, FeaturesMissing, Message, Picture, Segment
 from realtime.session import Rooms, SessionConfig
 from realtime.vad import VadModel
@@ -43,7 +44,7 @@ def test_pictures_are_dropped_where_they_come_in() -> None:
     assert segment.text == "hi"
 
 
-def test_a_voice_is_not_read_and_not_even_fetched() -> None:
+def test_a_voice_is_not_read() -> None:
     segment = replace(make_segment(), text_only=True)
     extractor = VoiceExtractor(VoiceExtractorConfig())  # not loaded: it has nothing to do
     (answer,) = extractor.extract([segment])
@@ -55,6 +56,17 @@ def test_a_voice_is_not_read_and_not_even_fetched() -> None:
     ]
     fields, blobs = wire.encode(segment), wire.media_sizes(wire.encode(segment))
     assert blobs and wire.decode_segment(fields, None, None).text_only
+
+
+async def test_nobody_is_let_in_for_words_alone_where_voices_are_read() -> None:
+    config = SessionConfig(tick_s=0.01, text_only_for=("support",))
+    rooms = Rooms(config, VadModel(), lambda _message: None)
+    await rooms.join("r", "anna", captions=True, audio=False, video=True, purpose=None)
+    with pytest.raises(
+        SignalingError, match="this purpose is served by words alone, and the room's session is"
+    ):
+        await rooms.join("r", "ben", captions=True, audio=False, video=True, purpose="support")
+    await rooms.close()
 
 
 @pytest.mark.parametrize(("purpose", "expected"), [("support", True), ("research", False), (None, False)])

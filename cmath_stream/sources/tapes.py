@@ -11,7 +11,7 @@ from pathlib import Path
 
 from realtime import tape
 from realtime.conversation import Conversation, ConversationConfig
-from realtime.errors import MediaError
+from realtime.errors import MediaError, SettingsError
 from realtime.messages import Message
 from realtime.sealed import SealedReader
 from realtime.settings import build
@@ -39,6 +39,7 @@ def look_through(reader: SealedReader) -> Contents:
     opened = next(entries, None)
     if not isinstance(opened, tape.Opened):
         raise MediaError(f"{reader.path.name}: nothing was recorded, not even the beginning of a session")
+    _config(opened)
     found = Contents(opened)
     for entry in entries:
         if isinstance(entry, tape.Answered):
@@ -60,8 +61,7 @@ def messages(
     now_s, closed = 0.0, False
     for entry in entries:
         if isinstance(entry, tape.Opened):
-            config = build(ConversationConfig, entry.conversation)
-            conversation = Conversation(session_id, config, start_unix_ms=0)
+            conversation = Conversation(session_id, _config(entry), start_unix_ms=0)
             yield from conversation.start(entry.room, entry.purpose, entry.clock)
         assert conversation is not None
         match entry:
@@ -87,3 +87,10 @@ def messages(
                 yield from conversation.close(entry.now_s, entry.reason)
     if conversation is not None and not closed:
         yield from conversation.close(now_s, "recording_cut")
+
+
+def _config(opened: tape.Opened) -> ConversationConfig:
+    try:
+        return build(ConversationConfig, opened.conversation)
+    except SettingsError as error:
+        raise MediaError(f"the recording was made with other settings than are known here: {error}") from None

@@ -9,7 +9,7 @@ export class Lobby {
     this._room = room;
     this._token = token;
     this._onJoin = onJoin;
-    this._recorded = false;
+    this._recorded = null; // not known yet: until then nobody can agree to anything
     byId("lobby-room").textContent = room;
     byId("agree").addEventListener("change", () => this._ready());
     byId("name").addEventListener("input", () => this._ready());
@@ -46,6 +46,7 @@ export class Lobby {
     byId("kept").hidden = !recorded;
     byId("not-kept").hidden = recorded;
     this._recorded = recorded;
+    this._ready();
     byId("lobby-state").textContent = session
       ? "A conversation is under way in this room."
       : "Nobody is here yet: you begin a conversation.";
@@ -67,7 +68,7 @@ export class Lobby {
   }
 
   _ready() {
-    byId("join").disabled = !byId("agree").checked || !byId("name").value.trim();
+    byId("join").disabled = this._recorded === null || !byId("agree").checked || !byId("name").value.trim();
   }
 
   async _submit(event) {
