@@ -104,7 +104,8 @@ def replay(
     voices with --speakers). A file of written dialogues is a conversation each
     dialogue: JSON lines, or a CSV with the columns of MELD. So is a file of
     features (.npz, or a pickle of the research community), for a --checkpoint
-    trained on such. `-` is standard input: a recording, or JSON lines.
+    trained on such. A `.tape` is a recorded live session. `-` is standard input: a
+    recording, or JSON lines.
 
     With --each every input is a conversation of its own, and so is every
     recording in a folder; the folder of --out gets a file of events for each,

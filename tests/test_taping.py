@@ -24,7 +24,8 @@ from realtime.messages import AudioChunk, Caption, Message, Picture, Segment, Ut
 from realtime.recording import Recording
 from realtime.sealed import SealedReader, SealedWriter
 from realtime.segmenter import HeardFrame, SegmenterConfig
-from realtime.taping import Tape, TapeConfig, TapedConversation, Taping
+from realtime.tape_writer import Tape
+from realtime.taping import TapeConfig, TapedConversation, Taping
 from realtime.vad import VadModel
 
 KEY = bytes(range(32))
@@ -288,6 +289,21 @@ def test_a_full_disk_ends_the_tape_and_not_the_call(tmp_path: Path, caplog: pyte
     assert plain(said) == plain(two_people(TapedConversation(Kept(), "s", CONFIG, 0, 0.0)))  # type: ignore[arg-type]
     (record,) = [each for each in caplog.records if each.levelno == logging.ERROR]
     assert "recording of session abcd ends here: No space left" in record.message
+
+
+def test_a_disk_that_fails_at_the_very_end_is_said_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Full(SealedWriter):
+        def close(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    with ThreadPoolExecutor(1) as thread:
+        kept = Tape(lambda: Full(tmp_path / "a", KEY), thread, "abcd")
+        kept.put(tape.Closed(1.0, "empty"))
+        kept.end()
+    assert caplog.messages == ["the recording of session abcd ends here: No space left on device"]
+    assert not (reader := SealedReader(tmp_path / "a", KEY)).whole and len(list(reader)) == 1
 
 
 def test_a_disk_that_hangs_is_not_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
