@@ -114,8 +114,8 @@ def replay(
     A recording of two channels is one participant who is heard on both, unless
     it gets two --participant.
     """
-    from cmath_stream import replay_inputs, replay_runs
-    from cmath_stream.replay_inputs import Options, usage
+    from cmath_stream.replaying import runs
+    from cmath_stream.replaying.inputs import Options, many, one, usage
 
     settings = context.obj.settings(redis)
     if checkpoint is not None:
@@ -127,12 +127,12 @@ def replay(
                 raise usage("is for one input: not with --each", option)
         if out is None or out.is_file():
             raise usage("writes a file of events for each input: name a folder", "--out")
-        tasks = replay_inputs.many(inputs, options, out)
-        if replay_runs.each(tasks, settings, out, jobs, gold, again=again):
+        tasks = many(inputs, options, out)
+        if runs.each(tasks, settings, out, jobs, gold, again=again):
             raise typer.Exit(1)
         return
     if jobs is not None or again:
         raise usage("is for many inputs: add --each", "--jobs" if jobs is not None else "--again")
     with spooled(inputs, sys.stdin.buffer) as found:
         config = context.obj.with_redis(redis).redis if to is Target.redis else None
-        replay_runs.one(replay_inputs.one(found, options), settings, out, gold, speed, config)
+        runs.one(one(found, options), settings, out, gold, speed, config)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cmath_stream.crew import Lost, Work, together
+from cmath_stream.replaying.crew import Lost, Work, together
 from realtime.errors import CmathStreamError
 
 Task = tuple[str, int]

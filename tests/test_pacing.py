@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cmath_stream.pacing import paced
+from cmath_stream.replaying.pacing import paced
 
 
 class Clock:

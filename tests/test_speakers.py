@@ -11,9 +11,9 @@ import pytest
 
 from bench.attribution import confusion, demo
 from cmath_stream import events
-from cmath_stream.feeds import Asked, open_feed
 from cmath_stream.offline import Machines
 from cmath_stream.replay import Replay
+from cmath_stream.replaying.feeds import Asked, open_feed
 from cmath_stream.sources.attribution import attribute
 from realtime.errors import MediaError
 from realtime.rttm import Turn

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cmath_stream.feeds import Asked, open_feed
+from cmath_stream.replaying.feeds import Asked, open_feed
 from cmath_stream.sources import tapes
 from realtime import tape
 from realtime.conversation import Conversation, ConversationConfig

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from cmath_stream import offline
 from cmath_stream.cli import app
-from cmath_stream.to_redis import publisher
+from cmath_stream.replaying.to_redis import publisher
 from realtime.redis_bus import RedisConfig
 from tests.machines import tiny_replay
 

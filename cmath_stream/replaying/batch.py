@@ -16,10 +16,10 @@ from pathlib import Path
 from cmath_stream.checkpoint_files import CheckpointError
 from cmath_stream.config import Settings
 from cmath_stream.console import set_up_logging
-from cmath_stream.crew import Lost, Work, together
-from cmath_stream.feeds import Asked, open_feed
 from cmath_stream.offline import Machines
-from cmath_stream.replaying import Told, event_file, write
+from cmath_stream.replaying.crew import Lost, Work, together
+from cmath_stream.replaying.feeds import Asked, open_feed
+from cmath_stream.replaying.told import Told, event_file, write
 from realtime.errors import CmathStreamError, ModelUnavailable, SettingsError
 from realtime.taping import SUFFIX
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import typer
 
-from cmath_stream.batch import Task, found_in, named
 from cmath_stream.console import plain_line
-from cmath_stream.feeds import FIND_OUT, Asked, is_dialogues, is_recording
+from cmath_stream.replaying.batch import Task, found_in, named
+from cmath_stream.replaying.feeds import FIND_OUT, Asked, is_dialogues, is_recording
 from cmath_stream.sources.turns import FORMATS
 from realtime.captions import PARSERS
 

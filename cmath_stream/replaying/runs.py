@@ -11,19 +11,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from cmath_stream import answers, batch
-from cmath_stream.batch import Result, Task
+from cmath_stream import answers
 from cmath_stream.checkpoint_files import fingerprint, named
 from cmath_stream.config import Settings
 from cmath_stream.console import plain_line
 from cmath_stream.events import Event
-from cmath_stream.feeds import Asked, open_feed
 from cmath_stream.offline import Machines
-from cmath_stream.pacing import paced
 from cmath_stream.progress import bars
-from cmath_stream.replay_score import Scoring
-from cmath_stream.replaying import Told, event_file, write
-from cmath_stream.to_redis import Publisher, publisher
+from cmath_stream.replaying import batch
+from cmath_stream.replaying.batch import Result, Task
+from cmath_stream.replaying.feeds import Asked, open_feed
+from cmath_stream.replaying.pacing import paced
+from cmath_stream.replaying.score import Scoring
+from cmath_stream.replaying.to_redis import Publisher, publisher
+from cmath_stream.replaying.told import Told, event_file, write
 from realtime.redis_bus import RedisConfig
 
 
