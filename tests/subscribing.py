@@ -66,7 +66,7 @@ async def served(
     app = make_app(FakeRooms(), IngestConfig(token=token, jwt=jwt or JwtConfig(), loopback_only=True))
     open_sessions: dict[str, OpenSession] = {}
     log = EventLog(client, config)
-    live_events = LiveEvents(log, open_sessions.get, live or LiveEventsConfig())
+    live_events = LiveEvents(log, open_sessions.get, live or LiveEventsConfig(), lambda room: room == "kept")
     live_events.add_routes(app)
     here = Served("", live_events, log, _routes(app), open_sessions)
     runner = web.AppRunner(app, shutdown_timeout=2.0)

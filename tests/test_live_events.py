@@ -91,13 +91,17 @@ async def test_a_room_that_was_just_opened_is_waited_for(
     async with served(redis_client) as here:
         here.open["room"] = OpenSession("s0", "demo")  # seated, and nothing published yet
         async with http.get(f"{here.url}/v1/rooms/room") as response:
-            assert await response.json() == {"room": "room", "session_id": "s0", "purpose": "demo"}
+            told = {"room": "room", "session_id": "s0", "purpose": "demo", "recorded": False}
+            assert await response.json() == told
         async with http.get(f"{here.url}/v1/sessions/room/events") as response:
             assert response.status == 200
             await here.start("s0")
             assert [event["type"] for _, event in await heard(response, 1)] == ["session.started"]
         async with http.get(f"{here.url}/v1/rooms/other") as response:
-            assert await response.json() == {"room": "other", "session_id": None, "purpose": None}
+            nobody = {"room": "other", "session_id": None, "purpose": None, "recorded": False}
+            assert await response.json() == nobody
+        async with http.get(f"{here.url}/v1/rooms/kept") as response:
+            assert (await response.json())["recorded"] is True
 
 
 @pytest.mark.parametrize(
