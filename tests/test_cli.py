@@ -188,6 +188,7 @@ def test_captions_that_are_none_are_named_with_their_line(tmp_path: Path) -> Non
     assert "words.json" in one_line(run("replay", str(DEMO / "anna.opus"), "--captions", str(words)))
 
 
+@pytest.mark.slow
 def test_replay_gives_meaning_to_the_demo(tmp_path: Path) -> None:
     out = tmp_path / "events.jsonl"
     result = run(

@@ -90,6 +90,7 @@ def test_a_check_finds_what_is_off(checkpoint: Checkpoint) -> None:
     assert {row.program for row in rows if not row.within} == {"ask"}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_an_engine_that_is_off_is_not_kept(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

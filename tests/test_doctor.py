@@ -56,6 +56,7 @@ async def test_of_a_relay(relay: int) -> None:
         await doctor._ice(told("another"))
 
 
+@pytest.mark.slow
 async def test_of_a_stun_server_that_is_not_there() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
         deaf.bind(("127.0.0.1", 0))

@@ -215,6 +215,7 @@ def learn(model: CMATH, batch: Batch, steps: int, weights: LossWeights) -> list[
     return path
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_learned_by_heart() -> None:
     batch = talk(4)
     model = build(replace(SMALL, dropout=0.0))

@@ -132,6 +132,7 @@ def test_a_call_changes_little(trained: VoiceEncoder, anna: Tensor, bit_rate: in
     assert cosine(alone(trained, anna), alone(trained, heard)) > 0.95
 
 
+@pytest.mark.slow
 def test_it_is_exported_whole_with_any_batch_and_length(anna: Tensor) -> None:
     """A guard that holds for every length is beyond the exporter's proofs: it becomes an assertion."""
     torch.manual_seed(0)
