@@ -79,7 +79,10 @@ class Installation:
 
 
 @pytest.fixture(scope="session")
-def up() -> Iterator[Installation]:
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Everything; rooms named taped-… are recorded."""
+    folder = tmp_path_factory.mktemp("tapes")
+    (folder / "key").write_text("5a" * 32)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -88,6 +91,9 @@ def up() -> Iterator[Installation]:
         "CMATH_STREAM__INGEST__TOKEN": TOKEN,
         "CMATH_STREAM__INGEST__LOOPBACK_ONLY": "true",
         "CMATH_STREAM__TEXT__WHISPER": "none",
+        "CMATH_STREAM__TAPE__FOLDER": str(folder),
+        "CMATH_STREAM__TAPE__KEY_FILE": str(folder / "key"),
+        "CMATH_STREAM__TAPE__ROOMS": "taped-*",
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "cmath_stream", "up"], env=environ, stdout=subprocess.PIPE, text=True

@@ -117,6 +117,22 @@ def test_a_conversation(up: Installation, visitor: Seat, pictures: Path) -> None
     assert {event["session_id"] for event in up.events()} == {session_id}
 
 
+def test_the_notice_of_a_room_that_is_recorded_says_so(up: Installation, visitor: Seat) -> None:
+    one = visitor(None)
+    for room, recorded in (("lounge-3", False), ("taped-1", True)):
+        one.page.goto("about:blank")
+        one.page.goto(up.url(room))
+        one.page.locator("#kept" if recorded else "#not-kept").wait_for()
+        assert one.page.locator("#not-kept" if recorded else "#kept").is_hidden()
+    one.enter(up.url("taped-1"), "Dora", "words")
+    (joined,) = (
+        event for event in up.events()
+        if event["type"] == "participant.joined" and event["participant_id"] == one.participant
+    )  # fmt: skip
+    assert joined["consent"]["notice"] == "1-recorded"
+    one.page.get_by_role("button", name="Leave").click()
+
+
 def test_a_wrong_token_is_said_and_the_page_is_locked_down(up: Installation, visitor: Seat) -> None:
     one = visitor(None)
     answer = one.page.goto(up.page.partition("#")[0])
