@@ -31,6 +31,7 @@ from realtime.messages import (
     Job,
     Message,
     Modality,
+    Pcm,
     Picture,
     Segment,
     SegmentWithdrawn,
@@ -77,7 +78,7 @@ class Replay:
         self._model_id = model_id
         self._vad = vad
         self.config = config
-        self._waiting: dict[str, Segment] = {}  # for their caption
+        self._speech: dict[str, Pcm] = {}  # of utterances that wait for their caption
         self.missing: list[str] = []  # what the last run could not read of its recordings, a sentence each
 
     def run(
@@ -174,10 +175,10 @@ class Replay:
         """The job as an extractor gets it: an utterance without given words is one for the recogniser."""
         if isinstance(job, Segment):
             if job.captions_pending:
-                self._waiting[job.utterance_id] = job
+                self._speech[job.utterance_id] = job.pcm
             return job
-        segment = self._waiting.pop(job.utterance_id, None)
-        return speech_of(job, segment.pcm) if job.text is None and segment is not None else job
+        speech = self._speech.pop(job.utterance_id, None)
+        return speech_of(job, speech) if job.text is None and speech is not None else job
 
     def session_id(self, *facts: object) -> str:
         """Derived from what the input is, as `repr` tells it, and from the settings: the same replay is the

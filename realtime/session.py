@@ -98,9 +98,8 @@ class Rooms:
         """Seat a participant; opens the room's session if there is none.
 
         Raises SignalingError 403 for a purpose that is served by words alone in a session that is not, 409
-        when the participant is already seated, 503 when `refuse` says so, the
-        room's session is just being closed, the workers cannot follow those that there are already, or its
-        conversation cannot be made.
+        when the participant is already seated, 503 when `refuse` says so, the room's session is just being
+        closed, or the workers cannot follow those that there are already.
         """
         if reason := self._refuse():
             raise SignalingError(503, reason)

@@ -189,7 +189,9 @@ def test_who_publishes_and_who_subscribes_as_the_documents_say_meet(tmp_path: Pa
             follow("consume", [sys.executable, "-c", shared.replace("redis://127.0.0.1:6379/0", redis_url)]),
             follow("tail", [str(program), "tail", "--json", "--redis", redis_url]),
         ]
-        time.sleep(4)  # the session has begun
+        deadline_s = time.monotonic() + 30
+        while '"session.started"' not in heard["tail"].read_text() and time.monotonic() < deadline_s:
+            time.sleep(0.1)
         text = here(readme[0], port).replace('"ROOM"', '"demo"')
         followers += [
             follow("README", [sys.executable, "-c", text]),
